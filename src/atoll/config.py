@@ -1,7 +1,7 @@
 """Where an instance of Atoll lives: one directory, one short id.
 
 Everything an instance owns lies below its home. What the kernel keeps outside it (bridges, namespaces, cgroups, nftables tables) carries
-`Instance.id`, so that instances live side by side and each can take away all of its own. Imports stay few: the CLI's quick path loads this.
+`Instance.id`, so that instances live side by side and each can take away all of its own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.errors import InvalidInput
+from atoll.home import ENGINE_SOCKET, home_directory
 
 SOCKET_PATH_MAX = 107  # bytes of sun_path less its NUL, unix(7)
 LONGEST_SOCKET = "run/keeper.sock"
@@ -30,14 +31,7 @@ class Instance:
 
         Raises InvalidInput where the path is too long to hold a unix socket.
         """
-        env = os.environ if environ is None else environ
-        named = env.get("ATOLL_HOME")
-        if named:
-            home = Path(os.path.abspath(named))
-        elif os.geteuid() == 0:
-            home = Path("/var/lib/atoll")
-        else:
-            home = Path(env.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")) / "atoll"
+        home = Path(home_directory(os.environ if environ is None else environ))
         if len(os.fsencode(home / LONGEST_SOCKET)) > SOCKET_PATH_MAX:
             raise InvalidInput(
                 f"ATOLL_HOME {home} is too long: a unix socket's path ends at {SOCKET_PATH_MAX} bytes. Choose a shorter directory."
@@ -56,7 +50,7 @@ class Instance:
 
     @property
     def engine_socket(self) -> Path:
-        return self.run / "engine.sock"
+        return self.home / ENGINE_SOCKET
 
     @property
     def keeper_socket(self) -> Path:
