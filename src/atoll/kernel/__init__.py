@@ -1,0 +1,1 @@
+"""System calls and nothing else: the only package that uses ctypes."""
