@@ -127,7 +127,7 @@ class Informer:
         failures = 0
         loop = asyncio.get_running_loop()
         while True:
-            started, seen = loop.time(), self._events_seen
+            started, seen, expired = loop.time(), self._events_seen, False
             try:
                 if self._version is None:
                     await self._relist()
@@ -135,12 +135,12 @@ class Informer:
             except (AtollError, OSError, TimeoutError) as error:
                 if is_expired(error):
                     logger.info("watch of %s is too old (%s): listing again", self.resource.plural, error)
-                    self._version = None
+                    self._version, expired = None, True
                 else:
                     logger.warning("list/watch of %s failed: %s", self.resource.plural, error)
             if self._events_seen > seen or loop.time() - started >= HEALTHY_WATCH_S:
                 failures = 0
-            if failures or self._version is not None:  # a first 410 lists again at once
+            if failures or not expired:  # a first 410 lists again at once
                 await asyncio.sleep(self._delay(failures))
             failures += 1
 
