@@ -1,0 +1,271 @@
+"""`Runtime`: the asyncio client of the keeper, which it starts when none runs.
+
+Every call is one request and its reply on a single seqpacket connection; the keeper answers in any order. The keeper outlives this
+process: after a restart `connect` finds it again, `list` tells what runs and what has ended meanwhile, and `wait` answers for both. A
+lost connection fails the calls under way with KeeperLost and the next call connects anew; if the keeper itself had died, its successor
+has ended what was left of the old containers (nobody was reading their output), so that `list` is always the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from atoll.config import Instance
+from atoll.errors import AtollError, Conflict, InvalidInput, NotFound, NotSupported, SystemFailure, Unavailable
+from atoll.runtime import protocol
+from atoll.runtime.attach import Attach
+from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, KeeperLost, StartFailed
+from atoll.runtime.spawn import open_connection
+from atoll.runtime.types import ExitStatus, Overlay, RuntimeState
+
+EVENTS_MAX = 10_000  # exits a subscriber may lag behind before it is cut off; it then lists anew
+
+_ERRORS: dict[str, type[AtollError]] = {
+    "conflict": Conflict,
+    "invalid": InvalidInput,
+    "not-found": NotFound,
+    "not-supported": NotSupported,
+    "start-failed": StartFailed,
+    "command-not-found": CommandNotFound,
+    "command-not-executable": CommandNotExecutable,
+}
+
+
+class Runtime:
+    """Containers of one instance. All methods raise KeeperLost when the keeper goes away, NotFound for an id it does not know."""
+
+    def __init__(self, instance: Instance) -> None:
+        self.instance = instance
+        self.on_exit: list[Callable[[ExitStatus], None]] = []  # called on the loop for each exit, of execs too; must not block
+        self._socket: socket.socket | None = None
+        self._connecting = asyncio.Lock()
+        self._sending = asyncio.Lock()
+        self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._last_id = 0
+        self._subscribers: set[asyncio.Queue[ExitStatus | None]] = set()
+
+    async def connect(self) -> None:
+        """Connect to the keeper, starting it if none runs. Safe against other processes doing the same."""
+        async with self._connecting:
+            if self._socket is not None:
+                return
+            sock = await asyncio.get_running_loop().run_in_executor(None, open_connection, self.instance)
+            self._socket = sock
+            asyncio.get_running_loop().add_reader(sock, self._readable)
+        hello = await self._call("hello", version=protocol.VERSION)
+        if hello["version"] < protocol.VERSION:
+            self._lost()
+            raise Unavailable(
+                f"the keeper (pid {hello['pid']}) speaks protocol {hello['version']}, this engine needs {protocol.VERSION}: "
+                "stop the containers and run `atoll engine stop` once"
+            )
+
+    async def close(self) -> None:
+        """Leave the keeper and its containers running."""
+        self._lost()
+
+    async def stop_keeper(self) -> None:
+        """End the keeper and leave. Raises Conflict while it has containers, exited ones included: `delete` them first."""
+        await self._call("shutdown")
+        self._lost()
+
+    async def start(
+        self,
+        container: str,
+        bundle: Path,
+        *,
+        rootfs: Overlay | None = None,
+        log: Path | None = None,
+        log_max_size: int | None = None,
+        log_max_files: int | None = None,
+        stdin: bool = False,
+        stdin_once: bool = True,
+        attach: Attach | None = None,
+    ) -> int:
+        """Start the container described by `bundle`/config.json (OCI runtime-spec 1.2); returns its pid once execve has succeeded.
+
+        `rootfs` is mounted at `bundle`/rootfs; without it the spec's `root.path` is used as it is. `log` is written in CRI format and
+        rotated to `<log>.1`, `.2` ... when it exceeds `log_max_size` bytes, keeping `log_max_files` in all. `stdin` keeps a pipe (or the
+        terminal) open for attachments; with `stdin_once` it is closed after the first of them has ended. The exit is also written to
+        `bundle`/exit.json. Raises CommandNotFound, CommandNotExecutable, StartFailed, Conflict (the id is taken).
+        """
+        fields: dict[str, Any] = {"container": container, "bundle": str(bundle), "stdin": stdin, "stdin_once": stdin_once}
+        if rootfs is not None:
+            fields["rootfs"] = {"lower": [str(path) for path in rootfs.lower], "upper": str(rootfs.upper), "work": str(rootfs.work)}
+        if log is not None:
+            fields["log"] = {"path": str(log), "max_size": log_max_size, "max_files": log_max_files}
+        return int((await self._call("start", attach, **fields))["pid"])
+
+    async def exec(
+        self, container: str, exec_id: str, process: dict[str, Any], *, stdin: bool = False, attach: Attach | None = None
+    ) -> int:
+        """Run the OCI `process` in a running container; returns its pid once execve has succeeded. Raises as `start` does."""
+        return int((await self._call("exec", attach, container=container, exec=exec_id, process=process, stdin=stdin))["pid"])
+
+    async def attach(self, container: str, exec_id: str | None, attach: Attach) -> None:
+        """Join the running process's stdio from now on. Raises NotFound, Conflict (it has ended)."""
+        await self._call("attach", attach, container=container, exec=exec_id)
+
+    async def resize(self, container: str, exec_id: str | None, width: int, height: int) -> None:
+        """Raises InvalidInput when the process has no terminal."""
+        await self._call("resize", container=container, exec=exec_id, width=width, height=height)
+
+    async def signal(self, container: str, signum: int, *, exec_id: str | None = None, all: bool = False) -> None:  # noqa: A002 - the word kill(1) and runc use
+        """Send a signal to the main process, to an exec, or with `all` to every process of the container.."""
+        await self._call("signal", container=container, exec=exec_id, signal=signum, all=all)
+
+    async def pause(self, container: str) -> None:
+        """Freeze every process of the container. Returns when they stand still."""
+        await self._call("pause", container=container)
+
+    async def resume(self, container: str) -> None:
+        await self._call("resume", container=container)
+
+    async def update(self, container: str, resources: dict[str, Any]) -> None:
+        """Change limits while it runs; `resources` is an OCI `linux.resources`, of which only what is present changes."""
+        await self._call("update", container=container, resources=resources)
+
+    async def pids(self, container: str) -> list[int]:
+        """Every process of the container, in the host's view."""
+        return list((await self._call("pids", container=container))["pids"])
+
+    async def stats(self, container: str) -> dict[str, Any]:
+        """Usage by cgroup: `kernel.cgroups.Stats` as a dict (cpu in ns, memory in bytes, pids, blkio)."""
+        return await self._call("stats", container=container)
+
+    async def wait(self, container: str, exec_id: str | None = None) -> ExitStatus:
+        """How it ended, now or earlier. Of execs the last 128 endings of each container are kept."""
+        return ExitStatus.from_wire(await self._call("wait", container=container, exec=exec_id))
+
+    async def delete(self, container: str) -> None:
+        """Forget an exited container and remove its cgroups. Raises Conflict while it runs."""
+        await self._call("delete", container=container)
+
+    async def list(self) -> list[RuntimeState]:
+        """Every container the keeper has: running, paused, and exited but not deleted."""
+        reply = await self._call("list")
+        return [RuntimeState.from_wire(fields) for fields in reply["containers"]]
+
+    async def events(self) -> AsyncIterator[ExitStatus]:
+        """Exits from now on, of containers and of execs. Ends when the keeper is lost: then `list` and begin again."""
+        queue: asyncio.Queue[ExitStatus | None] = asyncio.Queue(EVENTS_MAX)
+        self._subscribers.add(queue)
+        try:
+            while (status := await queue.get()) is not None:
+                yield status
+        finally:
+            self._subscribers.discard(queue)
+
+    async def _call(self, op: str, attach: Attach | None = None, **fields: Any) -> dict[str, Any]:
+        ends = attach.keeper_ends if attach is not None else {}
+        try:
+            if self._socket is None:
+                await self.connect()
+            self._last_id += 1
+            number = self._last_id
+            future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+            self._pending[number] = future
+            message = {"id": number, "op": op, **fields}
+            if ends:
+                message["attach"] = list(ends)
+            try:
+                async with self._sending:
+                    await self._send(message, tuple(ends.values()))
+                if attach is not None:
+                    attach.release_keeper_ends()
+                return await future
+            finally:
+                self._pending.pop(number, None)
+        finally:
+            if attach is not None:
+                attach.release_keeper_ends()
+
+    async def _send(self, message: dict[str, Any], fds: tuple[int, ...]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            sock = self._socket
+            if sock is None:
+                raise KeeperLost("the keeper went away")
+            try:
+                protocol.send(sock, message, fds)
+                return
+            except BlockingIOError:
+                writable: asyncio.Future[None] = loop.create_future()
+                loop.add_writer(sock, _wake, writable)
+                try:
+                    await writable
+                finally:
+                    loop.remove_writer(sock)
+            except OSError as error:
+                self._lost()
+                raise KeeperLost(f"the keeper does not answer: {error.strerror}") from error
+
+    def _readable(self) -> None:
+        sock = self._socket
+        while sock is not None and sock is self._socket:
+            try:
+                received = protocol.receive(sock)
+            except BlockingIOError:
+                return
+            except (OSError, protocol.ProtocolError):
+                received = None
+            if received is None:
+                self._lost()
+                return
+            message, fds = received
+            protocol.close_all(fds)
+            self._dispatch(message)
+
+    def _dispatch(self, message: dict[str, Any]) -> None:
+        if message.get("event") == "exit":
+            status = ExitStatus.from_wire(message)
+            for callback in self.on_exit:
+                callback(status)
+            for queue in self._subscribers:
+                if queue.qsize() < EVENTS_MAX - 1:
+                    queue.put_nowait(status)
+                else:
+                    self._cut(queue)
+            return
+        future = self._pending.get(message.get("id", 0))
+        if future is None or future.done():
+            return
+        if "ok" in message:
+            future.set_result(message["ok"])
+        else:
+            future.set_exception(_error(message["error"]))
+
+    def _cut(self, queue: asyncio.Queue[ExitStatus | None]) -> None:
+        with contextlib.suppress(asyncio.QueueFull):
+            queue.put_nowait(None)
+
+    def _lost(self) -> None:
+        sock, self._socket = self._socket, None
+        if sock is not None:
+            asyncio.get_running_loop().remove_reader(sock)
+            sock.close()
+        pending, self._pending = self._pending, {}
+        for future in pending.values():
+            if not future.done():
+                future.set_exception(KeeperLost("the keeper went away"))
+        for queue in self._subscribers:
+            self._cut(queue)
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _error(fields: dict[str, Any]) -> AtollError:
+    message = fields["message"]
+    if fields["kind"] == "system":
+        failure = SystemFailure(fields["what"], fields["errno"])
+        failure.args = (message,)
+        return failure
+    return _ERRORS.get(fields["kind"], AtollError)(message)
