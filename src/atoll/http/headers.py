@@ -6,6 +6,7 @@ Both keep the pairs as they came and build an index only when first asked: most 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import cast
 from urllib.parse import unquote_plus
 
 TRUE_WORDS = frozenset({"1", "t", "T", "true", "TRUE", "True"})  # what Go's strconv.ParseBool, and so Docker and Kubernetes, take as true
@@ -17,16 +18,9 @@ class Headers:
     __slots__ = ("_index", "_pairs")
 
     def __init__(self, pairs: Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self._pairs: list[tuple[str, str]] | list[tuple[bytes, bytes]] = list(pairs)  # type: ignore[assignment]
+        # A list is taken as it is: the parser's own, which nobody else holds.
+        self._pairs = cast("list[tuple[str, str]] | list[tuple[bytes, bytes]]", pairs if type(pairs) is list else list(pairs))
         self._index: dict[str, list[str]] | None = None
-
-    @classmethod
-    def adopt(cls, pairs: list[tuple[bytes, bytes]]) -> Headers:
-        """Take the parser's own list without a copy."""
-        headers = cls.__new__(cls)
-        headers._pairs = pairs
-        headers._index = None
-        return headers
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """The first value under the name."""

@@ -24,14 +24,14 @@ class Source(Protocol):
 class Inbox:
     """A queue of byte pieces with one reader."""
 
-    __slots__ = ("_error", "_paused", "_pieces", "_size", "_source", "_waiter", "ended")
+    __slots__ = ("_paused", "_pieces", "_size", "_source", "_waiter", "ended", "error")
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._pieces: deque[bytes] = deque()
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self._paused = False
         self.ended = False
 
@@ -45,12 +45,15 @@ class Inbox:
 
     def feed_eof(self) -> None:
         self.ended = True
+        if self._paused:  # what comes now is somebody else's
+            self._paused = False
+            self._source.resume_reading()
         self._wake()
 
     def fail(self, error: Exception) -> None:
         """What has arrived can still be read; then the error is raised. No effect after the end."""
-        if not self.ended and self._error is None:
-            self._error = error
+        if not self.ended and self.error is None:
+            self.error = error
             self._wake()
 
     @property
@@ -71,8 +74,8 @@ class Inbox:
         while not self._pieces:
             if self.ended:
                 return b""
-            if self._error is not None:
-                raise self._error
+            if self.error is not None:
+                raise self.error
             if self._waiter is not None:
                 raise RuntimeError("two readers wait on one stream")
             self._waiter = asyncio.get_running_loop().create_future()

@@ -34,6 +34,7 @@ class Exchange(Protocol):
 
     limits: Limits
 
+    def body_at_hand(self) -> bytes | None: ...
     async def read_body(self) -> bytes: ...
     def start(self, status: int, headers: Iterable[tuple[str, str]]) -> ResponseWriter: ...
     async def upgrade(self, status: int, headers: Iterable[tuple[str, str]]) -> Stream: ...
@@ -47,9 +48,14 @@ class InProcess:
         self.limits = limits or Limits()
         self._body = body
 
-    async def read_body(self) -> bytes:
+    def body_at_hand(self) -> bytes | None:
+        """The rest of the body where all of it has arrived, else None."""
         body, self._body = self._body, b""
         return body
+
+    async def read_body(self) -> bytes:
+        """The next piece of the body; b"" at its end."""
+        return self.body_at_hand() or b""
 
     def start(self, status: int, headers: Iterable[tuple[str, str]]) -> ResponseWriter:
         raise NotSupported("a request made in process cannot stream its response")
@@ -103,6 +109,11 @@ class Request:
         """The whole body. BodyTooLarge beyond `limit` bytes (Limits.body by default), BodyTimeout beyond Limits.body_timeout."""
         exchange = self._exchange
         bound = exchange.limits.body if limit is None else limit
+        at_hand = exchange.body_at_hand()
+        if at_hand is not None:
+            if len(at_hand) > bound:
+                raise BodyTooLarge(f"the body of {self.method} {self.path} has {len(at_hand)} bytes; the limit is {bound}")
+            return at_hand
         declared = self.headers.get("content-length")
         if declared is not None and int(declared) > bound:
             raise BodyTooLarge(f"the body of {self.method} {self.path} has {declared} bytes; the limit is {bound}")
@@ -129,7 +140,8 @@ class Request:
 
     def start(self, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> ResponseWriter:
         """Send the head now and get a writer for the body: for streams pushed from elsewhere. The handler then returns None,
-        which ends the body; if it raises instead, the connection is cut so that the client sees a truncated body."""
+        which ends the body; if it raises instead, the connection is cut so that the client sees a truncated body.
+        """
         return self._exchange.start(status, headers)
 
     async def upgrade(self, headers: Iterable[tuple[str, str]] = (), status: int | None = None) -> Stream:

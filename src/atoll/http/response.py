@@ -3,7 +3,8 @@
 A body is either bytes, sent with the head in one write, or an async iterator, sent chunk by chunk as it yields. Long-lived streams that are
 pushed from elsewhere (watches) use `Request.start` instead, and return None.
 
-The head is built from caches: the status line by status, the field block by its tuple of pairs, since a service answers with few different ones.
+The head is built from caches: the status line by status, the field block by its tuple of pairs, since a service answers with few different
+ones.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Response:
 
 def json_response(value: Any, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:
     """The value as JSON by orjson; an `orjson.Fragment` inside passes through as encoded."""
-    return Response(status, (*JSON_HEADERS, *headers) if headers else JSON_HEADERS, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
+    return Response(status, (*JSON_HEADERS, *headers) if headers else JSON_HEADERS, orjson.dumps(value))
 
 
 def text_response(text: str, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> Response:

@@ -59,5 +59,5 @@ class Session:
 
 
 async def accept(request: Request, protocols: Sequence[str] = (), headers: Iterable[tuple[str, str]] = ()) -> tuple[Session, str | None]:
-    """Upgrade to SPDY/3.1, answering X-Stream-Protocol-Version with the first of the client's that is in `protocols`; InvalidInput when none is."""
+    """Upgrade to SPDY/3.1; X-Stream-Protocol-Version is the first of the client's in `protocols`, InvalidInput when none is."""
     raise NotImplementedError

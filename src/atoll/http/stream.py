@@ -91,7 +91,9 @@ class SocketConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.inbox = Inbox(self.transport)
-        self.data_received = self.inbox.feed  # type: ignore[method-assign]
+
+    def data_received(self, data: bytes) -> None:
+        self.inbox.feed(data)
 
     def eof_received(self) -> bool:
         self.inbox.feed_eof()

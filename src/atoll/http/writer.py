@@ -1,7 +1,7 @@
 """The body of a response that is pushed: watches, events, followed logs.
 
-`write` neither waits nor copies twice, so that one event can be written to a thousand watchers in a row; `buffered` tells which of them do not
-keep up, and `abort` cuts those off. A producer that may be slowed awaits `drain` instead.
+`write` neither waits nor copies twice, so that one event can be written to a thousand watchers in a row; `buffered` tells which of them do
+not keep up, and `abort` cuts those off. A producer that may be slowed awaits `drain` instead.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ class ResponseWriter:
 
     def end(self) -> None:
         """Close the body; the server's own call. ValueError when a declared Content-Length was not met."""
+        if self._connection.lost:
+            return
         if self._left and not self._discard:
             raise ValueError(f"{self._left} bytes less than the declared Content-Length")
-        if self._chunked and not self._discard and not self._connection.lost:
+        if self._chunked and not self._discard:
             self._connection.transport.write(LAST_CHUNK)
