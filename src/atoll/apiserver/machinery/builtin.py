@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from atoll.apiserver.machinery.kind import GroupVersionKind, Kind, Subresource
+from atoll.apiserver.machinery.kind import STANDARD_VERBS, GroupVersionKind, Kind, Subresource
 from atoll.apiserver.machinery.schemas import BuiltinSchema
 
 _NAMESPACED, _CLUSTER = True, False
@@ -33,20 +33,27 @@ def _kind(
     namespaced: bool,
     *short_names: str,
     categories: tuple[str, ...] = (),
-    verbs: tuple[str, ...] | None = None,
+    verbs: tuple[str, ...] = STANDARD_VERBS,
     own: tuple[str, ...] = (),
     others: tuple[Subresource, ...] = (),
     stored_as: str = "",
 ) -> Kind:
-    """`own` are subresources whose body is the resource itself and that are read, patched and updated."""
-    bare = Kind("", "", plural, kind, namespaced, BuiltinSchema("", "", ""), short_names, categories, storage_group_version=stored_as)
-    subresources = [Subresource(name, bare.gvk, _CHANGE) for name in own]
-    return replace(
-        bare,
-        **({} if verbs is None else {"verbs": verbs}),
-        subresources=tuple(sorted([*subresources, *others], key=lambda sub: sub.name)),
+    """`own` are subresources whose body is the resource itself and that are read, patched and updated. The table's key adds the group."""
+    subresources = [*(Subresource(name, GroupVersionKind("", "", kind), _CHANGE) for name in own), *others]
+    return Kind(
+        group="",
+        version="",
+        plural=plural,
+        kind=kind,
+        namespaced=namespaced,
+        schema=BuiltinSchema("", "", kind),
+        short_names=short_names,
+        categories=categories,
+        verbs=verbs,
+        subresources=tuple(sorted(subresources, key=lambda sub: sub.name)),
         singular=kind.lower(),
         list_kind=f"{kind}List",
+        storage_group_version=stored_as,
     )
 
 

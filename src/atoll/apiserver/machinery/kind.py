@@ -32,13 +32,16 @@ class Cause(NamedTuple):
     field: str
 
 
+Shape = Literal["struct", "map", "list", "scalar", "any"]
+
+
 class ListMeta(NamedTuple):
     """How patches treat the value at a path: the x-kubernetes-* extensions there. Everything is empty where the schema says nothing.
 
     `shape` tells what the value is, so that a patch never has to guess from the data; an unknown path is "any".
     """
 
-    shape: Literal["struct", "map", "list", "scalar", "any"] = "any"
+    shape: Shape = "any"
     patch_strategy: tuple[str, ...] = ()
     merge_key: str = ""
     list_type: str = ""
@@ -50,21 +53,26 @@ class Outcome(NamedTuple):
     """What the schema says of an object.
 
     `error`: it cannot be decoded at all (400 BadRequest, the words of Go's decoder); the rest is then empty.
-    `object`: the pruned object: no unknown field, no null, no empty list or map where upstream's encoder omits them. The same object
-    as came in when there was nothing to prune; never changed in place.
-    `unknown`: the strict decoder's complaints, such as 'unknown field "spec.foo"'. `causes`: required fields that are missing (422).
+    `object`: the pruned object, with no unknown field, no null, no empty list or map where upstream's encoder omits
+    them. The same object as came in when there was nothing to prune; never changed in place.
+    `unknown`: the strict decoder's complaints, such as 'unknown field "spec.foo"'.
     """
 
     object: dict[str, Any]
     error: str = ""
     unknown: tuple[str, ...] = ()
-    causes: tuple[Cause, ...] = ()
 
 
 class Schema(Protocol):
     """The types of an object's fields. Built-in kinds and custom resources each have an implementation."""
 
-    def validate(self, obj: Mapping[str, Any]) -> Outcome: ...
+    def validate(self, obj: dict[str, Any]) -> Outcome:
+        """Decodes and prunes, before defaults are applied."""
+        ...
+
+    def missing(self, obj: Mapping[str, Any]) -> list[Cause]:
+        """Required fields still absent after defaults, outside of metadata and status; `Rules.validate` asks, no one else need."""
+        ...
 
     def patch_meta(self, path: tuple[str, ...]) -> ListMeta:
         """What stands at a field path. List items and map values are stepped into with "*": ("spec", "containers", "*", "ports")."""
