@@ -7,9 +7,15 @@ document's URL immutable, so clients keep it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import hashlib
+from typing import Any, NamedTuple
 
-from atoll.apiserver.machinery.kind import KindRegistry
+import orjson
+
+from atoll.apiserver.machinery.kind import Kind, KindRegistry
+from atoll.apiserver.machinery.openapi_paths import paths_of
+from atoll.apiserver.machinery.openapi_schemas import SchemaDocument
+from atoll.apiserver.machinery.schema_file import schema_file
 
 
 class Document(NamedTuple):
@@ -18,17 +24,65 @@ class Document(NamedTuple):
 
 
 class OpenApi:
+    """`index` is cheap: a hash is made of what a document is built from (the compiled schemas and the kinds), not of the document."""
+
     def __init__(self, registry: KindRegistry) -> None:
         self._registry = registry
+        self._documents: dict[str, Document] = {}
+        self._index: Document | None = None
 
     def index(self) -> Document:
         """GET /openapi/v3: {"paths": {"api/v1": {"serverRelativeURL": "/openapi/v3/api/v1?hash=..."}}}."""
-        raise NotImplementedError
+        if self._index is None:
+            paths = {
+                path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={_hash(kinds)}"} for path, kinds in sorted(self._by_path().items())
+            }
+            body = orjson.dumps({"paths": paths})
+            self._index = Document(body, _digest(body))
+        return self._index
 
     def document(self, path: str) -> Document | None:
         """GET /openapi/v3/<path>, path being "api/v1" or "apis/apps/v1"; None when no such group version is served."""
-        raise NotImplementedError
+        if path not in self._documents:
+            kinds = self._by_path().get(path)
+            if not kinds:
+                return None
+            self._documents[path] = Document(_encode(path, kinds), _hash(kinds))
+        return self._documents[path]
 
     def forget(self, group: str, version: str) -> None:
         """The kinds of this group version have changed."""
-        raise NotImplementedError
+        self._index = None
+        self._documents.pop(_path(group, version), None)
+
+    def _by_path(self) -> dict[str, list[Kind]]:
+        by_path: dict[str, list[Kind]] = {}
+        for kind in self._registry:
+            by_path.setdefault(_path(kind.group, kind.version), []).append(kind)
+        return by_path
+
+
+def _path(group: str, version: str) -> str:
+    return f"apis/{group}/{version}" if group else f"api/{version}"
+
+
+def _hash(kinds: list[Kind]) -> str:
+    facts = [(kind.plural, kind.kind, kind.namespaced, kind.verbs, [sub.name for sub in kind.subresources]) for kind in kinds]
+    return _digest(orjson.dumps([schema_file().version, facts]))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha512(data).hexdigest().upper()
+
+
+def _encode(path: str, kinds: list[Kind]) -> bytes:
+    schemas = SchemaDocument()
+    document: dict[str, Any] = {
+        "openapi": "3.0.0",
+        "info": {"title": "Kubernetes", "version": f"v{schema_file().version}"},
+        "paths": {},
+    }
+    for kind in kinds:
+        document["paths"].update(paths_of(path, kind, schemas))
+    document["components"] = {"schemas": schemas.components()}
+    return orjson.dumps(document)
