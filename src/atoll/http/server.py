@@ -18,8 +18,9 @@ import time
 from typing import Self
 
 from atoll.errors import InUse, InvalidInput, SystemFailure
+from atoll.http.exchange import ErrorHandler, Handler, default_on_error
 from atoll.http.limits import Limits
-from atoll.http.protocol import ErrorHandler, Handler, HttpConnection, default_on_error
+from atoll.http.protocol import HttpConnection
 
 __all__ = ["ErrorHandler", "Handler", "Server"]
 
