@@ -1,7 +1,7 @@
 """Which directory is this instance's home: the one rule, in a module so small that the command line's quick path can afford it.
 
-`atoll.config.Instance` builds on it; the CLI, which must answer in milliseconds, uses it bare (dataclasses and pathlib together cost as much
-as the interpreter's own start).
+`atoll.config.Instance` builds on it; the CLI, which must answer in milliseconds, uses it bare (dataclasses and pathlib together cost as
+much as the interpreter's own start).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Dockerfile: lexer, parser, graph, solver, cache."""

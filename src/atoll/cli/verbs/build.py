@@ -1,0 +1,179 @@
+"""`build` and `builder prune`."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+from atoll.cli import context, human
+from atoll.cli.flags import Command, Flag, Options, UsageError
+from atoll.cli.progress import follow
+from atoll.cli.session import CommandFailed, confirmed, engine, filters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+FLAGS = (
+    Flag("add-host", "", "list", 'Add a custom host-to-IP mapping ("host:ip")'),
+    Flag("build-arg", "", "list", "Set build-time variables"),
+    Flag("cache-from", "", "list", "Images to consider as cache sources"),
+    Flag("file", "f", "string", 'Name of the Dockerfile (default: "PATH/Dockerfile")'),
+    Flag("force-rm", "", "bool", "Always remove intermediate containers"),
+    Flag("iidfile", "", "string", "Write the image ID to a file"),
+    Flag("label", "", "list", "Set metadata for an image"),
+    Flag("memory", "m", "string", "Memory limit", "bytes"),
+    Flag("network", "", "string", 'Set the networking mode for the "RUN" instructions during build'),
+    Flag("no-cache", "", "bool", "Do not use cache when building the image"),
+    Flag("platform", "", "string", "Set target platform for build"),
+    Flag("progress", "", "string", "Set type of progress output (auto, plain)"),
+    Flag("pull", "", "bool", "Always attempt to pull all referenced images"),
+    Flag("quiet", "q", "bool", "Suppress the build output and print image ID on success"),
+    Flag("rm", "", "bool", "Remove intermediate containers after a successful build"),
+    Flag("shm-size", "", "string", 'Size of "/dev/shm"', "bytes"),
+    Flag("tag", "t", "list", 'Name and optionally a tag (format: "name:tag")'),
+    Flag("target", "", "string", "Set the target build stage to build"),
+    Flag("ulimit", "", "list", "Ulimit options", "ulimit"),
+)
+
+
+def build() -> Command:
+    return Command(_build, "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile", FLAGS, minimum=1, maximum=1)
+
+
+def _build(options: Options, words: list[str]) -> int:
+    from atoll.cli.verbs.registry import auth_configs
+
+    query = _query(options)
+    data, dockerfile = _context(options, words[0], query)
+    query["dockerfile"] = dockerfile
+    headers = {"Content-Type": "application/x-tar", "X-Registry-Config": auth_configs()}
+    reply = engine().request("POST", "/build", query, data=data, headers=headers)
+    found = _quiet(reply.lines()) if options["quiet"] else follow(reply.lines())
+    identifier = next((aux["ID"] for aux in reversed(found) if "ID" in aux), "")
+    if options["quiet"]:
+        print(identifier)
+    if options["iidfile"]:
+        with open(options["iidfile"], "w", encoding="utf-8") as file:
+            file.write(identifier)
+    return 0
+
+
+def _quiet(messages: Iterable[Any]) -> list[Any]:
+    """Keep the steps' output back, and show it only when the build fails."""
+    kept: list[str] = []
+
+    def hold() -> Iterable[Any]:
+        for message in messages:
+            if "stream" in message:
+                kept.append(message["stream"])
+            else:
+                yield message
+
+    try:
+        return follow(hold(), quiet=True)
+    except Exception:
+        sys.stderr.write("".join(kept))
+        raise
+
+
+def _query(options: Options) -> dict[str, Any]:
+    from atoll.cli.containerflags import mapping
+    from atoll.units import parse_bytes
+
+    arguments = {}
+    for word in options["build-arg"]:
+        name, equals, value = word.partition("=")
+        if equals:
+            arguments[name] = value
+        elif name in os.environ:
+            arguments[name] = os.environ[name]
+    return {
+        "t": options["tag"],
+        "buildargs": json.dumps(arguments),
+        "labels": json.dumps(mapping(options["label"])),
+        "cachefrom": json.dumps(options["cache-from"]),
+        "extrahosts": options["add-host"],
+        "nocache": options["no-cache"],
+        "pull": options["pull"] or None,
+        "rm": options.given.get("rm", True),
+        "forcerm": options["force-rm"],
+        "target": options["target"],
+        "networkmode": options["network"],
+        "platform": options["platform"],
+        "memory": parse_bytes(options["memory"]) if options["memory"] else None,
+        "shmsize": parse_bytes(options["shm-size"]) if options["shm-size"] else None,
+        "version": "1",
+    }
+
+
+def _context(options: Options, place: str, query: dict[str, Any]) -> tuple[bytes | Iterable[bytes], str]:
+    """What is sent as the context, and the Dockerfile's name within it."""
+    named = options["file"]
+    if place.startswith(("http://", "https://", "git://", "git@", "github.com/")):
+        query["remote"] = place
+        return b"", named or "Dockerfile"
+    if place == "-":
+        if named == "-":
+            raise UsageError("invalid argument: can't use stdin for both build context and dockerfile")
+        return _standard_input(named)
+    if not os.path.isdir(place):
+        problem = "context must be a directory" if os.path.exists(place) else "path not found"
+        raise CommandFailed(f"unable to prepare context: {problem}: {place}")
+    return _directory(place, named)
+
+
+def _standard_input(named: str | None) -> tuple[bytes | Iterable[bytes], str]:
+    """A tar (plain or compressed) is the context; anything else is a Dockerfile without one."""
+    data = sys.stdin.buffer.read()
+    compressed = data[:2] == b"\x1f\x8b" or data[:3] == b"BZh" or data[:6] == b"\xfd7zXZ\x00" or data[:4] == b"\x28\xb5\x2f\xfd"
+    if compressed or data[257:262] == b"ustar":
+        return data, named or "Dockerfile"
+    from atoll.build.ignore import Ignore
+
+    if not data.strip():
+        raise CommandFailed("failed to read Dockerfile from STDIN: it is empty")
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as empty:
+        return b"".join(context.stream(empty, Ignore(), frozenset(), {"Dockerfile": data})), "Dockerfile"
+
+
+def _directory(place: str, named: str | None) -> tuple[Iterable[bytes], str]:
+    root = os.path.realpath(place)
+    extra: dict[str, bytes] = {}
+    if named == "-":
+        name, extra = ".dockerfile.stdin", {".dockerfile.stdin": sys.stdin.buffer.read()}
+        path = os.path.join(root, name)
+    else:
+        path = os.path.join(root, "Dockerfile") if named is None else os.path.abspath(named)
+        if named is not None and not os.path.exists(path) and os.path.exists(os.path.join(root, named)):
+            path = os.path.join(root, named)  # docker reads -f relative to the context as well
+        if not os.path.isfile(path):
+            raise CommandFailed(f"unable to prepare context: there is no Dockerfile at {path}: name one with -f")
+        name = os.path.relpath(os.path.realpath(path), root)
+        if name.startswith(".."):
+            with open(path, "rb") as file:
+                name, extra = ".dockerfile.outside", {".dockerfile.outside": file.read()}
+    ignore = context.read_ignore(root, path)
+    return context.stream(root, ignore, frozenset({name, ".dockerignore"}), extra), name.replace(os.sep, "/")
+
+
+def prune() -> Command:
+    flags = (
+        Flag("all", "a", "bool", "Remove all unused build cache, not just dangling ones"),
+        Flag("filter", "", "list", 'Provide filter values (e.g. "until=24h")', "filter"),
+        Flag("force", "f", "bool", "Do not prompt for confirmation"),
+    )
+    return Command(_prune, "[OPTIONS]", "Remove build cache", flags, maximum=0)
+
+
+def _prune(options: Options, _: list[str]) -> int:
+    which = "all build cache" if options["all"] else "all dangling build cache"
+    if not confirmed(f"This will remove {which}.", options["force"]):
+        return 1
+    found = engine().post("/build/prune", {"all": options["all"], "filters": filters(options["filter"])})
+    print("Total reclaimed space:", human.size(found.get("SpaceReclaimed") or 0))
+    return 0
