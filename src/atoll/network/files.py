@@ -76,7 +76,8 @@ def resolv_conf_file(
     options: Sequence[str] = (),
     host_network: bool = False,
 ) -> str:
-    """The container's /etc/resolv.conf. `embedded` on networks a user made; the lists are --dns, --dns-search (one "." means none) and --dns-option.
+    """The container's /etc/resolv.conf. `embedded` on networks a user made; the lists are --dns, --dns-search (one "." means none) and
+    --dns-option.
 
     Raises InvalidInput for a server that is no address.
     """
@@ -103,9 +104,16 @@ def resolv_conf_file(
 
 
 def hosts_file(
-    hostname: str, addresses: Iterable[str], *, domainname: str = "", extra_hosts: Iterable[str] = (), gateway: str = "", host_network: bool = False
+    hostname: str,
+    addresses: Iterable[str],
+    *,
+    domainname: str = "",
+    extra_hosts: Iterable[str] = (),
+    gateway: str = "",
+    host_network: bool = False,
 ) -> str:
-    """The container's /etc/hosts. `extra_hosts` are --add-host entries "name:address" or "name=address", where the address may be "host-gateway".
+    """The container's /etc/hosts. `extra_hosts` are --add-host entries "name:address" or "name=address", where the address may be
+    "host-gateway".
 
     Raises InvalidInput for an entry that cannot be read.
     """

@@ -6,14 +6,16 @@ are plain frozen data that goes to disk as JSON; what acts on them lives in the 
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class PortBinding:
-    """A port to publish, as `-p host_ip:host_port:container_port/protocol`. `host_port` 0 asks for an ephemeral one; with `host_port_end` above
-    it, for any free one of the range."""
+    """A port to publish, as `-p host_ip:host_port:container_port/protocol`.
+
+    `host_port` 0 asks for an ephemeral one; with `host_port_end` above it, for any free one of the range.
+    """
 
     container_port: int
     protocol: str = "tcp"
@@ -24,7 +26,7 @@ class PortBinding:
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """A port that is published. `host_ip` is the address asked for; the empty one has become two, 0.0.0.0 and :: where IPv6 is there."""
+    """A port that is published. The empty host address has become two: 0.0.0.0 and, where the host has IPv6, ::."""
 
     container_port: int
     protocol: str
@@ -83,6 +85,8 @@ class Endpoint:
     gateway: str = ""
     aliases: tuple[str, ...] = ()
     priority: int = 0  # Docker's GwPriority: the highest gives the default route
+    dns: tuple[str, ...] = ()  # the container's own upstream servers (--dns)
+    has_names: bool = False  # served by the embedded name service
     ports: tuple[PublishedPort, ...] = ()
 
     @property
@@ -114,15 +118,7 @@ class Endpoint:
 PREDEFINED = ("bridge", "host", "none")
 
 
-def network_to_json(network: Network) -> dict[str, Any]:
-    return asdict(network)
-
-
-def endpoint_to_json(endpoint: Endpoint) -> dict[str, Any]:
-    return asdict(endpoint)
-
-
 def endpoint_from_json(value: dict[str, Any]) -> Endpoint:
-    """Raises TypeError or ValueError where `value` is not what `endpoint_to_json` wrote."""
-    ports = tuple(PublishedPort(**port) for port in value.pop("ports"))
-    return Endpoint(**{**value, "aliases": tuple(value["aliases"]), "ports": ports})
+    """Of what `dataclasses.asdict` made of one. Raises TypeError, KeyError or ValueError where it is something else."""
+    ports = tuple(PublishedPort(**port) for port in value["ports"])
+    return Endpoint(**{**value, "aliases": tuple(value["aliases"]), "dns": tuple(value["dns"]), "ports": ports})

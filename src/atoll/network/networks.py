@@ -1,72 +1,183 @@
-"""Networks of an instance, in the shapes and words of the Docker Engine API."""
+"""Networks of an instance, in the shapes and words of the Docker Engine API, and the seats of containers on them.
+
+Every change follows one order: what is wanted goes to disk, then to the kernel; what is taken away leaves the kernel first. So a crash
+between the
+two leaves a record that the next start finishes or undoes. The kernel's part is synchronous: a veth pair takes less than a millisecond.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from atoll.config import Instance
+from atoll.errors import Conflict, Forbidden, InUse, InvalidInput
+from atoll.kernel import netns as kernel_netns
+from atoll.network import ipam, links, rules, views
+from atoll.network.firewall import Firewall
 from atoll.network.model import Endpoint, Network, PortBinding
+from atoll.network.names import NameService
+from atoll.network.ports import Ports
+from atoll.network.requests import check_mac, network_from_body, predefined_networks
+from atoll.network.state import State
+
+logger = logging.getLogger(__name__)
 
 OnEvent = Callable[[str, Network, dict[str, str]], None]  # action (create, connect, disconnect, destroy), network, extra attributes
+Views = list[dict[str, Any]]
+
+ENGINE = "engine"  # scope of the engine's own containers
+_BURIAL_S = 1.0  # links die with their namespace in some 50 ms; one that is still there after this is deleted by hand
 
 
 class Networks:
-    """`start` first. Every method raises of atoll.errors: NotFound, Conflict, InUse, InvalidInput, Forbidden, SystemFailure."""
+    """`start` first. Methods raise of atoll.errors: NotFound, Conflict, InUse, InvalidInput, Forbidden, NotSupported, SystemFailure."""
 
     def __init__(self, instance: Instance, *, on_event: OnEvent | None = None, resolv_conf: Path = Path("/etc/resolv.conf")) -> None:
-        raise NotImplementedError
+        self._instance = instance
+        self._on_event: OnEvent = on_event or (lambda _action, _network, _attributes: None)
+        self._state = State(instance)
+        self._links = links.Links(instance.id)
+        self._firewall = Firewall(instance.id)
+        self._ports = Ports()
+        self._names = NameService(self._state, resolv_conf)
+        self._burials: set[asyncio.Task[None]] = set()
 
-    async def start(self, live: Collection[str] = ()) -> None:
-        """Loads the state, makes the default bridge, and reconciles: endpoints of scope "engine" whose container is not in `live` are taken away;
-        those that are live keep addresses, ports and names (listeners are opened again)."""
-        raise NotImplementedError
+    async def start(self, live: Collection[str] = (), *, scopes: Mapping[str, Collection[str]] | None = None) -> None:
+        """Loads the state, makes what is missing of the predefined networks, and reconciles.
+
+        Endpoints of scope "engine" whose container is not in `live` are taken away; `scopes` says the same of other scopes. Others keep
+        their
+        address, ports and names; listeners are opened again. What the instance has in the kernel and no record of is deleted.
+        """
+        self._state.load()
+        for network in predefined_networks(self._state.networks.values(), self._links.host_networks(), self._instance.id):
+            self._state.put_network(network)
+        for scope, ids in {ENGINE: live, **(scopes or {})}.items():
+            self._forget_dead(ids, scope)
+        await asyncio.to_thread(self._links.delete_strays, self._known_links())
+        links.enable_forwarding()
+        for network in self._state.networks.values():
+            if network.bridge:
+                self._links.ensure_bridge(network)
+        self._firewall.replace(self._state.networks.values(), self._state.endpoints.values())
+        await asyncio.to_thread(self._firewall.open_foreign)
+        for endpoint in list(self._state.endpoints.values()):
+            held = self._ports.hold_again(endpoint.ports, endpoint.address)
+            await self._ports.start(endpoint.id, held, endpoint.address)
+            await self._names.add(endpoint)
 
     async def close(self) -> None:
         """Stops serving names and relayed ports. Links and rules stay: containers run on while the engine is restarted."""
-        raise NotImplementedError
+        await self._names.close()
+        self._ports.close()
+        for burial in list(self._burials):
+            burial.cancel()
+        await asyncio.gather(*self._burials, return_exceptions=True)
+        self._firewall.close()
+        self._links.close()
 
     async def destroy(self) -> None:
-        """Takes away all that the instance has in the kernel: links, namespaces, rules. For `atoll engine stop` and tests."""
-        raise NotImplementedError
+        """Takes away all that the instance has in the kernel: links, namespaces, rules. Records of networks stay; call before `close`."""
+        for endpoint in list(self._state.endpoints.values()):
+            await self._unseat(endpoint)
+        for path in self._namespaces():
+            kernel_netns.delete(path)
+        await asyncio.to_thread(self._links.delete_strays, ())
+        for network in self._state.networks.values():
+            if network.bridge:
+                await asyncio.to_thread(self._links.delete, network.bridge)
+        self._firewall.destroy()
 
-    async def reconcile(self, live: Collection[str], *, scope: str = "engine") -> None:
-        """Takes away endpoints (and namespaces) of `scope` whose container id is not in `live`."""
-        raise NotImplementedError
+    async def reconcile(self, live: Collection[str], *, scope: str = ENGINE) -> None:
+        """Takes away endpoints and namespaces of `scope` whose container id is not in `live`."""
+        for endpoint in list(self._state.endpoints.values()):
+            if endpoint.scope == scope and endpoint.container_id not in live:
+                await self._unseat(endpoint)
+        for path in self._namespaces(scope):
+            if path.name not in live:
+                kernel_netns.delete(path)
 
-    # Networks, Docker API-shaped
+    # Networks
 
     async def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST /networks/create body to {"Id", "Warning"}."""
-        raise NotImplementedError
+        """POST /networks/create's body to {"Id", "Warning"}."""
+        network = network_from_body(body, self._state.networks.values(), self._links.host_networks(), self._instance.id)
+        if self._links.exists(network.bridge):
+            raise Conflict(f"bridge {network.bridge} of network {network.name} exists already: choose another name")
+        self._state.put_network(network)
+        try:
+            self._links.ensure_bridge(network)
+            self._firewall.add(rules.network_elements(network))
+        except BaseException:
+            self._links.delete(network.bridge)
+            self._state.drop_network(network.id)
+            raise
+        self._on_event("create", network, {})
+        return {"Id": network.id, "Warning": ""}
 
-    def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> list[dict[str, Any]]:
-        raise NotImplementedError
+    def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Views:
+        """GET /networks. Containers are left out of lists, as Docker does since API 1.28."""
+        used = {endpoint.network_id for endpoint in self._state.endpoints.values()}
+        kept = [network for network in self._state.networks.values() if views.matches(network, filters or {}, in_use=network.id in used)]
+        return [views.network_view(network, ()) for network in kept]
 
-    def inspect(self, ref: str, *, containers: bool = True) -> dict[str, Any]:
-        raise NotImplementedError
+    def inspect(self, ref: str) -> dict[str, Any]:
+        """GET /networks/{id}."""
+        network = self._state.find(ref)
+        return views.network_view(network, self._state.on_network(network.id))
 
     def get(self, ref: str) -> Network:
-        """By id, name or unambiguous id prefix."""
-        raise NotImplementedError
+        """By id, name or unambiguous id prefix; "default" is the bridge."""
+        return self._state.find("bridge" if ref == "default" else ref)
 
     async def remove(self, ref: str) -> Network:
-        raise NotImplementedError
+        """Raises Forbidden for a predefined network, InUse while containers are on it."""
+        network = self._state.find(ref)
+        if network.is_predefined:
+            raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
+        active = list(self._state.on_network(network.id))
+        if active:
+            who = ", ".join(f'name:"{endpoint.name}" id:"{endpoint.id[:12]}"' for endpoint in active)
+            raise InUse(f"error while removing network: network {network.name} has active endpoints ({who})")
+        self._firewall.delete(rules.network_elements(network))
+        await asyncio.to_thread(self._links.delete, network.bridge)
+        self._state.drop_network(network.id)
+        self._on_event("destroy", network, {})
+        return network
 
     async def prune(self, filters: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-        """{"NetworksDeleted": [names]}."""
-        raise NotImplementedError
+        """POST /networks/prune: {"NetworksDeleted": [names]}."""
+        used = {endpoint.network_id for endpoint in self._state.endpoints.values()}
+        doomed = [
+            network
+            for network in self._state.networks.values()
+            if views.matches_prune(network, filters or {}) and network.id not in used and not network.is_predefined
+        ]
+        for network in doomed:
+            await self.remove(network.id)
+        return {"NetworksDeleted": [network.name for network in doomed]}
 
     # Namespaces
 
-    async def create_netns(self, container_id: str, *, scope: str = "engine") -> Path:
-        """A namespace with `lo` up, bind-mounted at run/netns/<scope>/<container_id>."""
-        raise NotImplementedError
+    async def create_netns(self, container_id: str, *, scope: str = ENGINE) -> Path:
+        """A namespace with `lo` up, bind-mounted at run/netns/<scope>/<container_id>. One left by an earlier run gives way."""
+        path = self._netns_path(container_id, scope)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kernel_netns.delete(path)
+        kernel_netns.create(path, links.new_namespace)
+        return path
 
-    async def delete_netns(self, container_id: str, *, scope: str = "engine") -> None:
+    async def delete_netns(self, container_id: str, *, scope: str = ENGINE) -> None:
         """Idempotent."""
-        raise NotImplementedError
+        kernel_netns.delete(self._netns_path(container_id, scope))
 
     # Endpoints
 
@@ -83,29 +194,159 @@ class Networks:
         ports: Sequence[PortBinding] = (),
         priority: int = 0,
         dns: Sequence[str] = (),
-        scope: str = "engine",
+        names: bool = True,
+        scope: str = ENGINE,
     ) -> Endpoint:
-        """Seats the container: address, veth pair, routes, ports, names. On failure nothing is left. `netns` None only for "host" and "none".
+        """Seats the container on a network: address, veth pair, routes, ports, names. On failure nothing is left.
 
-        `dns` are the container's own upstream servers (--dns) for the embedded name service.
+        `netns` may be None on "host" and "none" only. `dns` are the container's own upstream servers (--dns) for the embedded name service,
+        which `names=False` leaves out. Of a container's networks the first one that is not internal gives the default route, unless
+        another's
+        `priority` is higher.
         """
-        raise NotImplementedError
+        found = self.get(network)
+        mine = self._state.of_container(container_id)
+        if any(endpoint.network_id == found.id for endpoint in mine):
+            raise Forbidden(f"endpoint with name {name or container_id[:12]} already exists in network {found.name}")
+        endpoint = Endpoint(
+            id=secrets.token_hex(32),
+            network_id=found.id,
+            container_id=container_id,
+            scope=scope,
+            name=name,
+            netns=str(netns or ""),
+            aliases=tuple(aliases),
+            priority=priority,
+            dns=tuple(dns),
+        )
+        if found.driver == "bridge":
+            if netns is None:
+                raise InvalidInput(f"container {container_id[:12]} needs a network namespace to join network {found.name}")
+            endpoint = await self._seat(self._addressed(endpoint, found, mine, ipv4, mac, names=names), found, ports)
+        else:
+            self._state.put_endpoint(endpoint)
+        self._on_event("connect", found, {"container": container_id})
+        return endpoint
 
     async def detach(self, container_id: str, network: str) -> None:
-        """NotFound when the container is not on it."""
-        raise NotImplementedError
+        """Raises Forbidden when the container is not on it."""
+        found = self.get(network)
+        for endpoint in self._state.of_container(container_id):
+            if endpoint.network_id == found.id:
+                break
+        else:
+            raise Forbidden(f"container {container_id} is not connected to network {found.name}")
+        await self._unseat(endpoint)
+        if endpoint.link:
+            await asyncio.to_thread(self._links.delete, endpoint.link)
+            self._choose_default_route(container_id, endpoint.netns)
+        self._on_event("disconnect", found, {"container": container_id})
 
     async def detach_all(self, container_id: str) -> None:
-        """Idempotent; what the engine calls when a container has stopped."""
-        raise NotImplementedError
+        """Idempotent; for a container that has stopped. Follow with `delete_netns`: the links die with the namespace, which costs the
+        caller nothing,
+        where deleting one by hand takes 10 to 40 ms.
+        """
+        for endpoint in self._state.of_container(container_id):
+            await self._unseat(endpoint)
+            if network := self._state.networks.get(endpoint.network_id):
+                self._on_event("disconnect", network, {"container": container_id})
+            if endpoint.link:
+                burial = asyncio.ensure_future(self._bury(endpoint.link))
+                self._burials.add(burial)
+                burial.add_done_callback(self._burials.discard)
 
     async def rename(self, container_id: str, name: str) -> None:
-        raise NotImplementedError
+        """The new name answers at once; the old one no more."""
+        for endpoint in self._state.of_container(container_id):
+            self._state.put_endpoint(replace(endpoint, name=name))
 
-    def endpoints(self, container_id: str) -> list[Endpoint]:
+    def endpoints(self, container_id: str) -> Sequence[Endpoint]:
         """In order of attachment: eth0 first."""
-        raise NotImplementedError
+        return self._state.of_container(container_id)
 
-    def ports(self, container_id: str) -> dict[str, list[dict[str, str]]]:
-        """NetworkSettings.Ports of what is published: {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", ...}]}."""
-        raise NotImplementedError
+    def ports(self, container_id: str) -> dict[str, Sequence[dict[str, str]]]:
+        """What is published of NetworkSettings.Ports: {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}, {"HostIp": "::", ...}]}."""
+        return dict(views.ports_view(self._state.of_container(container_id)))
+
+    # Inside
+
+    def _addressed(
+        self, endpoint: Endpoint, network: Network, mine: Sequence[Endpoint], ipv4: str | None, mac: str | None, *, names: bool
+    ) -> Endpoint:
+        if ipv4 and network.is_predefined:
+            raise InvalidInput("user specified IP address is supported on user defined networks only")
+        others = {other.address for other in self._state.on_network(network.id)}
+        address = ipam.allocate(network, others, ipv4 or None)
+        if mac:
+            check_mac(mac)
+        taken = {other.ifname for other in mine}
+        return replace(
+            endpoint,
+            ifname=next(name for name in map("eth{}".format, range(len(taken) + 1)) if name not in taken),
+            link=links.port_name(self._instance.id, endpoint.id),
+            mac=mac.lower().replace("-", ":") if mac else ipam.mac_of(address),
+            address=str(address),
+            prefix=IPv4Network(network.subnet).prefixlen,
+            gateway="" if network.internal else network.gateway,
+            has_names=names and network.has_names,
+        )
+
+    async def _seat(self, endpoint: Endpoint, network: Network, ports: Sequence[PortBinding]) -> Endpoint:
+        try:
+            reserved = self._ports.reserve(() if network.internal else ports, endpoint.address)
+        except Conflict as error:
+            who = f"{endpoint.name or endpoint.container_id[:12]} ({endpoint.id})"
+            raise Conflict(f"driver failed programming external connectivity on endpoint {who}: {error}") from error
+        endpoint = replace(endpoint, ports=tuple(port for port, _held in reserved))
+        async with contextlib.AsyncExitStack() as undo:
+            undo.callback(self._ports.release, reserved)
+            self._state.put_endpoint(endpoint)
+            undo.callback(self._state.drop_endpoint, endpoint.id)
+            self._links.seat(network, endpoint)
+            undo.callback(self._links.delete, endpoint.link)
+            self._firewall.add(rules.endpoint_elements(endpoint))
+            undo.callback(self._firewall.delete, rules.endpoint_elements(endpoint))
+            self._choose_default_route(endpoint.container_id, endpoint.netns)
+            undo.callback(self._ports.stop, endpoint.id, endpoint.ports)
+            await self._ports.start(endpoint.id, reserved, endpoint.address)
+            await self._names.add(endpoint)
+            undo.pop_all()
+        return endpoint
+
+    async def _unseat(self, endpoint: Endpoint) -> None:
+        """Gives back all but the link."""
+        await self._names.remove(endpoint)
+        self._ports.stop(endpoint.id, endpoint.ports)
+        self._firewall.delete(rules.endpoint_elements(endpoint))
+        self._state.drop_endpoint(endpoint.id)
+
+    def _choose_default_route(self, container_id: str, namespace: str) -> None:
+        ways = [endpoint for endpoint in self._state.of_container(container_id) if endpoint.gateway]
+        best = max(ways, key=lambda endpoint: endpoint.priority, default=None)  # of equals the first, which is eth0
+        self._links.set_default_route(namespace, best)
+
+    async def _bury(self, link: str) -> None:
+        await asyncio.sleep(_BURIAL_S)
+        if self._links.exists(link):
+            await asyncio.to_thread(self._links.delete, link)
+
+    def _forget_dead(self, live: Collection[str], scope: str) -> None:
+        for endpoint in list(self._state.endpoints.values()):
+            if endpoint.scope == scope and endpoint.container_id not in live:
+                self._state.drop_endpoint(endpoint.id)
+        for path in self._namespaces(scope):
+            if path.name not in live:
+                kernel_netns.delete(path)
+
+    def _known_links(self) -> set[str]:
+        bridges = {network.bridge for network in self._state.networks.values()}
+        return bridges | {endpoint.link for endpoint in self._state.endpoints.values()}
+
+    def _netns_path(self, container_id: str, scope: str) -> Path:
+        if not container_id or "/" in container_id or container_id.startswith("."):
+            raise InvalidInput(f"invalid container id {container_id!r}")
+        return self._instance.run / "netns" / scope / container_id
+
+    def _namespaces(self, scope: str = "*") -> Sequence[Path]:
+        return sorted((self._instance.run / "netns").glob(f"{scope}/*"))

@@ -27,7 +27,9 @@ class Volumes:
     def __init__(self, instance: Instance, *, used_by: UsedBy = lambda _name: ()) -> None:
         raise NotImplementedError
 
-    def create(self, name: str = "", *, driver: str = "local", labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def create(
+        self, name: str = "", *, driver: str = "local", labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """The volume's API object; an existing one is answered as it is. An empty name makes an anonymous volume of 64 hex digits."""
         raise NotImplementedError
 
