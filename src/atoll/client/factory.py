@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Iterable
 
 from atoll.client.informer import Informer
-from atoll.client.objects import Object, labels_of, owners_of
+from atoll.client.objects import Object, controller_of, labels_of, owners_of
 from atoll.client.protocol import Client
 from atoll.client.resources import Resource
 
 BY_NAMESPACE = "namespace"
 BY_OWNER = "owner"  # the uid of each owner
+BY_ORPHAN = "orphan"  # the namespace, of objects that have no controller
 BY_NODE = "node"  # spec.nodeName
 BY_LABEL = "label"  # namespace/key=value
 
@@ -29,6 +30,10 @@ def owner_index(obj: Object) -> Iterable[str]:
     return [reference["uid"] for reference in owners_of(obj)]
 
 
+def orphan_index(obj: Object) -> Iterable[str]:
+    return () if controller_of(obj) else namespace_index(obj)
+
+
 def node_index(obj: Object) -> Iterable[str]:
     node = (obj.get("spec") or {}).get("nodeName")
     return (node,) if node else ()
@@ -39,7 +44,7 @@ def label_index(obj: Object) -> Iterable[str]:
     return [f"{namespace}/{key}={value}" for key, value in labels_of(obj).items()]
 
 
-INDEXERS = {BY_NAMESPACE: namespace_index, BY_OWNER: owner_index, BY_NODE: node_index, BY_LABEL: label_index}
+INDEXERS = {BY_NAMESPACE: namespace_index, BY_OWNER: owner_index, BY_ORPHAN: orphan_index, BY_NODE: node_index, BY_LABEL: label_index}
 
 
 class InformerFactory:
