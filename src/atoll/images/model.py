@@ -1,7 +1,7 @@
 """The values of this package: descriptors, layers, images, and who uses them.
 
-An image is its configuration (OCI image-spec config.json) and an ordered list of layers. Its id is the digest of the configuration's bytes, so
-equal images have equal ids everywhere. A layer is known by two digests: the diff id (of its uncompressed tar) and the chain id (of the
+An image is its configuration (OCI image-spec config.json) and an ordered list of layers. Its id is the digest of the configuration's bytes,
+so equal images have equal ids everywhere. A layer is known by two digests: the diff id (of its uncompressed tar) and the chain id (of the
 diff ids from the bottom up to it), which names one unpacked directory.
 """
 

@@ -64,7 +64,7 @@ class Reference:
         return self if self.tag or self.digest else replace(self, tag=DEFAULT_TAG)
 
     def with_tag(self, tag: str) -> Reference:
-        """This repository at `tag` and no digest. Raises InvalidInput."""
+        """The same repository at `tag` and no digest. Raises InvalidInput."""
         if not re.fullmatch(_TAG, tag):
             raise InvalidInput(f"invalid tag format: {tag!r}")
         return Reference(self.domain, self.path, tag)

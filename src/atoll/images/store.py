@@ -6,91 +6,261 @@ called on one event loop. `users` tells which containers use which images, so th
 
 from __future__ import annotations
 
+import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from atoll.config import Instance
+from atoll.errors import AtollError, InvalidInput, NotFound
+from atoll.images import hello, views
+from atoll.images.archive_in import ArchiveReader
+from atoll.images.archive_out import ArchiveWriter
+from atoll.images.blobs import Blobs
+from atoll.images.bridge import consume, produce
+from atoll.images.catalog import Catalog, canonical, new_config
+from atoll.images.collector import Collector, ContentLock, Leases
+from atoll.images.database import Database
 from atoll.images.model import Descriptor, Image, Layer, Platform, Progress, Users, no_users, nothing
+from atoll.images.reference import Reference, parse
+from atoll.images.removal import Remover
+from atoll.images.snapshots import Snapshots
+from atoll.kernel.openat2 import syncfs
+from atoll.units import timestamp
 
 
 class ImageStore:
-    """The images of one instance. `open()` before use, `close()` after."""
+    """The images of one instance. `open()` before use, `close()` after.
+
+    `snapshots` has the layers, `leases` the holds on layers no image has, `blobs` content by digest.
+    """
 
     def __init__(self, instance: Instance, *, users: Users = no_users, clock: Callable[[], int] = time.time_ns) -> None:
-        raise NotImplementedError
+        self._root = instance.content
+        self._clock = clock
+        self._users = users
+        scratch = self._root / "tmp"
+        self._scratch = scratch
+        self._lock = ContentLock(self._root / "lock")
+        self._database = Database(self._root / "images.db")
+        self.blobs = Blobs(self._root / "blobs", scratch)
+        self.snapshots = Snapshots(self._root / "l", scratch, self._database)
+        self.leases = Leases(self._database, self.snapshots)
+        self._catalog = Catalog(self._database, self.blobs, self.snapshots, clock)
+        self._collector = Collector(self._database, self.blobs, self.snapshots, scratch, users)
+        self._remover = Remover(self._database, self._catalog, self._collector, users)
 
     def open(self) -> None:
         """Makes the directories and the database; takes away what an earlier crash left half made."""
-        raise NotImplementedError
+        self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        alone = self._lock.open()
+        self.blobs.create()
+        self.snapshots.create()
+        self._database.open()
+        if alone:
+            self._collector.recover()
+            self._lock.share()
 
     def close(self) -> None:
-        raise NotImplementedError
+        self._database.close()
+        self._lock.close()
 
-    # naming ------------------------------------------------------------------------------------------------------------------------
+    def working(self) -> AbstractContextManager[None]:
+        """While inside, no layer is collected: hold it around a build or whatever commits layers before their image exists."""
+        return self._collector.working()
+
+    async def settle(self) -> None:
+        """Returns when all content is on disk: what was made before survives a power failure."""
+        chains = self._database.unsynced_layers()
+        await asyncio.to_thread(self._sync)
+        self._database.mark_synced(chains)
+
+    def _sync(self) -> None:
+        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
+
+    # naming --------------------------------------------------------------------------------------------------------------------------
     def resolve(self, reference: str) -> Image:
         """The image of a name, a digest reference, an id or the unique start of an id. Raises NotFound("No such image: x:latest")."""
-        raise NotImplementedError
+        return self._catalog.resolve(reference)
 
-    def list(self) -> list[Image]:
-        """Every image, newest first."""
-        raise NotImplementedError
+    def find(self, reference: str) -> Image | None:
+        """The same, None where there is none."""
+        try:
+            return self._catalog.resolve(reference)
+        except NotFound:
+            return None
+
+    def all(self) -> list[Image]:
+        """Every image, the last added first."""
+        return self._catalog.all()
 
     def tag(self, reference: str, target: str) -> None:
         """Points the name `target` at the image; a name that stood elsewhere moves."""
-        raise NotImplementedError
+        image = self.resolve(reference)
+        name = parse(target)
+        if name.digest:
+            raise InvalidInput("refusing to create a tag with a digest reference")
+        self._catalog.tag(image.id, name.with_default_tag())
 
     async def remove(self, reference: str, *, force: bool = False, prune: bool = True) -> list[dict[str, str]]:
         """Docker's rules: [{"Untagged": "x:latest"}, {"Deleted": "sha256:..."}]. Raises NotFound, Conflict."""
-        raise NotImplementedError
+        records = self._remover.remove(reference, force=force, prune=prune)
+        await asyncio.to_thread(self._collector.sweep)
+        return records
 
     async def prune(self, *, dangling: bool = True, until_ns: int | None = None, labels: Sequence[str] = ()) -> dict[str, Any]:
-        """Removes images nobody uses (untagged ones only, unless `dangling` is False): {"ImagesDeleted": [...], "SpaceReclaimed": bytes}."""
-        raise NotImplementedError
+        """Removes images nobody uses (untagged ones only, unless `dangling` is False): {"ImagesDeleted": [...], "SpaceReclaimed": n}."""
+        before = self._layers_size()
+        chosen = [
+            image
+            for image in self.all()
+            if (not dangling or not image.repo_tags)
+            and (until_ns is None or views.created_ns(image) < until_ns)
+            and views.has_labels(image, labels)
+        ]
+        records = self._remover.remove_unused(chosen)
+        await asyncio.to_thread(self._collector.sweep)
+        return {"ImagesDeleted": records or None, "SpaceReclaimed": before - self._layers_size()}
 
-    # what the Docker API shows -----------------------------------------------------------------------------------------------------
+    # what the Docker API shows -------------------------------------------------------------------------------------------------------
     def inspect(self, reference: str) -> dict[str, Any]:
         """GET /images/{name}/json."""
-        raise NotImplementedError
+        return views.inspect(self.resolve(reference))
 
-    def summaries(
-        self, *, show_all: bool = False, filters: dict[str, list[str]] | None = None, digests: bool = True
-    ) -> list[dict[str, Any]]:
-        """GET /images/json. Filters: reference, dangling, label, before, since, until."""
-        raise NotImplementedError
+    def summaries(self, *, filters: dict[str, list[str]] | None = None, shared_size: bool = False) -> list[dict[str, Any]]:
+        """GET /images/json, newest first. Filters: reference, dangling, label, before, since, until. Raises InvalidInput."""
+        chosen = views.select(self.all(), filters or {}, resolve=self.resolve, now_ns=self._clock())
+        shared = self._shared_sizes() if shared_size else {}
+        rows = [{**views.summary(image, shared=shared.get(image.id, views.UNKNOWN)), "RepoTags": names} for image, names in chosen]
+        return sorted(rows, key=lambda row: row["Created"], reverse=True)
 
     def history(self, reference: str) -> list[dict[str, Any]]:
         """GET /images/{name}/history."""
-        raise NotImplementedError
+        return views.history(self.resolve(reference))
 
     def disk_usage(self) -> dict[str, Any]:
-        """{"LayersSize": bytes, "Images": [summary with SharedSize and Containers]} as /system/df has them."""
-        raise NotImplementedError
+        """{"LayersSize": bytes, "Images": [summaries with SharedSize and Containers]} as /system/df has them."""
+        shared = self._shared_sizes()
+        used: dict[str, int] = {}
+        for user in self._users():
+            used[user.image_id] = used.get(user.image_id, 0) + 1
+        rows = [views.summary(image, shared=shared[image.id], containers=used.get(image.id, 0)) for image in self.all()]
+        return {"LayersSize": self._layers_size(), "Images": rows}
 
-    # making images -----------------------------------------------------------------------------------------------------------------
+    def _layers_size(self) -> int:
+        return sum(row.size for row in self._database.layers())
+
+    def _shared_sizes(self) -> dict[str, int]:
+        counts = self._database.image_counts()
+        return {image.id: sum(layer.size for layer in image.layers if counts.get(layer.chain_id, 0) > 1) for image in self.all()}
+
+    # making images -------------------------------------------------------------------------------------------------------------------
     def create_image(
         self, config: dict[str, Any], layers: Sequence[Layer], *, tags: Iterable[str] = (), parent: str | None = None
     ) -> Image:
         """Stores `config` with rootfs.diff_ids set from `layers` (bottom up) and gives the image its `tags`.
 
-        `config` is an OCI image configuration: architecture, os, created, config {Env, Cmd...}, history; missing architecture and os
-        become this machine's. The same config and layers give the same image.
+        `config` is an OCI image configuration: created, author, config {Env, Cmd...}, history; missing architecture and os become this
+        machine's. The same config and layers give the same image. It survives a crash of ours at once, a power failure after `settle()`.
         """
-        raise NotImplementedError
+        names = [parse(tag).with_default_tag() for tag in tags]
+        document = new_config(config, [layer.diff_id for layer in layers])
+        image_id = self._catalog.add(document, layers, parent=parent)
+        for name in names:
+            self._catalog.tag(image_id, name)
+        return self._catalog.by_id(image_id)
 
     async def load(self, chunks: AsyncIterator[bytes], progress: Progress = nothing) -> list[Image]:
-        """Reads a docker-archive or OCI-layout tar, plain or compressed. Raises InvalidInput, DigestMismatch."""
-        raise NotImplementedError
+        """Reads a docker-archive or OCI-layout tar, plain or compressed. Raises InvalidInput, DigestMismatch, LimitExceeded."""
+        loop = asyncio.get_running_loop()
+
+        def note(diff_id: str, number: int, count: int) -> None:
+            message = {"status": "Loading layer", "id": diff_id.removeprefix("sha256:")[:12]}
+            loop.call_soon_threadsafe(progress, {**message, "progressDetail": {"current": number, "total": count}})
+
+        reader = ArchiveReader(self._database, self.blobs, self.snapshots, self._catalog)
+        with self.working():
+            try:
+                loaded = await consume(chunks, lambda source: reader.read(source, note))
+            finally:
+                self._collector.collect()
+            await self.settle()
+            images = []
+            for image_id, names in loaded:
+                for name in names:
+                    self._catalog.tag(image_id, name)
+                    progress({"stream": f"Loaded image: {name.familiar}\n"})
+                if not names:
+                    progress({"stream": f"Loaded image ID: {image_id}\n"})
+                images.append(self._catalog.by_id(image_id))
+        return images
 
     def save(self, references: Sequence[str]) -> AsyncIterator[bytes]:
-        """A docker-archive tar that is an OCI layout as well. Raises NotFound before the first chunk."""
-        raise NotImplementedError
+        """A docker-archive tar that is an OCI layout as well. Raises NotFound before the first chunk.
+
+        A name without a tag saves all tags of its repository, as Docker does; an id saves the image without names.
+        """
+        wanted: dict[str, tuple[Image, list[Reference]]] = {}
+        for text in references:
+            for image, name in self._named(text):
+                names = wanted.setdefault(image.id, (image, []))[1]
+                if name is not None and name not in names:
+                    names.append(name)
+        if not wanted:
+            raise InvalidInput("no images to save")
+        return produce(ArchiveWriter(self._database, self.blobs, self.snapshots).write(list(wanted.values())))
+
+    def _named(self, text: str) -> Iterator[tuple[Image, Reference | None]]:
+        image = self.find(text)
+        if image is not None and self._catalog.names_id(text, image):
+            yield image, None
+            return
+        name = parse(text)
+        if name.tag or name.digest:
+            yield self.resolve(text), canonical(name) if name.tag and not name.digest else None
+            return
+        found = [(other, parse(tag)) for other in self.all() for tag in other.repo_tags if parse(tag).name == name.name]
+        if not found:
+            self.resolve(text)
+        yield from found
 
     async def import_tar(
         self, chunks: AsyncIterator[bytes], *, target: str | None = None, message: str = "", config: dict[str, Any] | None = None
     ) -> Image:
         """An image of one layer from a root's tar (`docker import`). `config` is the runtime config (Cmd, Env...)."""
-        raise NotImplementedError
+        name = parse(target) if target else None
+        if name is not None and name.digest:
+            raise InvalidInput("cannot import digest reference")
+        with self.working():
+            layer = await consume(chunks, self.snapshots.unpack_canonical_now)
+            created = timestamp(self._clock())
+            step = {"created": created, "created_by": "", "comment": message or "Imported from -"}
+            image = self.create_image(
+                {"created": created, "comment": step["comment"], "config": config or {}, "history": [step]},
+                [layer],
+                tags=[str(name)] if name else [],
+            )
+            await self.settle()
+        return image
+
+    async def ensure_builtin(self, reference: str) -> Image | None:
+        """Makes the built-in image of that name where there is one (hello-world) and gives it the name; None for all other names."""
+        name = parse(reference)
+        if not hello.is_hello(name):
+            return None
+        platform = Platform.of_host()
+        with self.working():
+            layer = await self.snapshots.unpack(hello.layer_tar(platform.architecture))
+            image = self.create_image(hello.config(platform), [layer], tags=[str(replace(name, tag=name.tag or "latest"))])
+            await self.settle()
+        return image
 
     async def bootstrap(
         self,
@@ -102,18 +272,19 @@ class ImageStore:
         progress: Progress = nothing,
     ) -> Image:
         """A Debian base image from Debian's own signed packages, without any registry. Raises Unavailable, InvalidInput, SystemFailure."""
-        raise NotImplementedError
+        raise AtollError
 
-    # registries --------------------------------------------------------------------------------------------------------------------
+    # registries ----------------------------------------------------------------------------------------------------------------------
     async def pull(
         self, reference: str, *, auth: dict[str, Any] | None = None, platform: Platform | None = None, progress: Progress = nothing
     ) -> Image:
-        """`auth` is X-Registry-Auth decoded: username, password, identitytoken, registrytoken. Raises NotFound, Unauthenticated, Unavailable.
+        """`auth` is X-Registry-Auth decoded: username, password, identitytoken, registrytoken.
 
-        Docker Hub's hello-world is made here when no registry answers for it, and the progress says so.
+        Raises NotFound, Unauthenticated, Unavailable. Docker Hub's hello-world is made here when no registry answers for it, and the
+        progress says so.
         """
-        raise NotImplementedError
+        raise AtollError
 
     async def push(self, reference: str, *, auth: dict[str, Any] | None = None, progress: Progress = nothing) -> Descriptor:
         """Uploads what the registry lacks and the manifest; the manifest's descriptor."""
-        raise NotImplementedError
+        raise AtollError

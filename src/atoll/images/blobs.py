@@ -1,0 +1,132 @@
+"""Content by digest: content/blobs/sha256/<hex>.
+
+A blob is written to a temporary file, hashed on the way, and gets its name only when digest and size are what was promised: a name that
+exists holds what it says. Nothing here syncs: the store makes one syncfs before the row that makes an image visible, and at its opening
+deletes what no row speaks of, which is all that a power failure can have left half written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from atoll.errors import DigestMismatch, LimitExceeded, NotFound
+from atoll.images.model import Digest
+from atoll.images.reference import is_digest
+
+DOCUMENT_MAX = 8 << 20  # bytes of a config or manifest; registries refuse manifests above 4 MiB
+READ_SIZE = 1 << 18
+
+
+class Blobs:
+    """The blobs of one content directory; `scratch` is on the same file system."""
+
+    def __init__(self, root: Path, scratch: Path) -> None:
+        self._root = root / "sha256"
+        self._scratch = scratch
+
+    def create(self) -> None:
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def path(self, digest: str) -> Path:
+        """Where `digest` lies or would lie. Raises NotFound for what is no sha256 digest: it must not become a path."""
+        if not is_digest(digest):
+            raise NotFound(f"no such blob: {digest}")
+        return self._root / digest.removeprefix("sha256:")
+
+    def size(self, digest: str) -> int | None:
+        """Bytes of the blob, None where it is not here."""
+        try:
+            return self.path(digest).stat().st_size
+        except (FileNotFoundError, NotFound):
+            return None
+
+    def read(self, digest: str) -> bytes:
+        """A whole document. Raises NotFound, LimitExceeded."""
+        try:
+            with self.path(digest).open("rb") as file:
+                data = file.read(DOCUMENT_MAX + 1)
+        except FileNotFoundError:
+            raise NotFound(f"no such blob: {digest}") from None
+        if len(data) > DOCUMENT_MAX:
+            raise LimitExceeded(f"blob {digest} is larger than a document may be ({DOCUMENT_MAX >> 20} MiB)")
+        return data
+
+    def chunks(self, digest: str) -> Iterator[bytes]:
+        """The blob's bytes, READ_SIZE at a time. Raises NotFound."""
+        try:
+            file = self.path(digest).open("rb", buffering=0)
+        except FileNotFoundError:
+            raise NotFound(f"no such blob: {digest}") from None
+        with file:
+            while data := file.read(READ_SIZE):
+                yield data
+
+    def add(self, data: bytes) -> Digest:
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.commit()
+
+    def writer(self) -> BlobWriter:
+        return BlobWriter(self)
+
+    def delete(self, digest: str) -> int:
+        """Bytes given back; 0 where it was not here."""
+        size = self.size(digest)
+        self.path(digest).unlink(missing_ok=True)
+        return size or 0
+
+    def all(self) -> Iterator[Digest]:
+        for name in os.listdir(self._root):
+            yield Digest(f"sha256:{name}")
+
+    def _temporary(self) -> tuple[BinaryIO, Path]:
+        fd, name = tempfile.mkstemp(prefix="blob-", dir=self._scratch)
+        return os.fdopen(fd, "wb", buffering=0), Path(name)
+
+
+class BlobWriter:
+    """A blob on its way in. Leaving the `with` without commit throws it away."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._file, self._path = blobs._temporary()  # noqa: SLF001 - one class in two halves
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._file.close()
+        self._path.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        self._hash.update(data)
+        self.size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._file.write(view) :]
+
+    def restart(self) -> None:
+        """Forgets what was written: the peer began again from the first byte."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    def commit(self, *, digest: str | None = None, size: int | None = None) -> Digest:
+        """Makes the blob visible and gives its digest. Raises DigestMismatch where `digest` or `size` say otherwise."""
+        actual = Digest(f"sha256:{self._hash.hexdigest()}")
+        if size is not None and size != self.size:
+            raise DigestMismatch(f"content of {digest or actual} has {self.size} bytes where its descriptor says {size}: refused")
+        if digest is not None and digest != actual:
+            raise DigestMismatch(f"content of {digest} is in truth {actual}: refused")
+        self._path.chmod(0o600)
+        self._path.rename(self._blobs.path(actual))
+        return actual

@@ -1,0 +1,49 @@
+"""Bytes across the line between the loop and a worker's thread, one piece at a time: back-pressure both ways, nothing buffered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+_END = object()
+
+
+async def consume(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], T]) -> T:
+    """Runs `work` in a thread over the chunks the loop receives. Cancelled, it stops the thread at its next chunk and waits for it."""
+    loop = asyncio.get_running_loop()
+    stopped = False
+
+    async def step() -> bytes | None:
+        return await anext(chunks, None)
+
+    def blocking() -> Iterator[bytes]:
+        while not stopped:
+            chunk = asyncio.run_coroutine_threadsafe(step(), loop).result()
+            if chunk is None:
+                return
+            yield chunk
+        raise asyncio.CancelledError
+
+    task = asyncio.ensure_future(asyncio.to_thread(lambda: work(blocking())))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        stopped = True
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # seen: the cancellation is what the caller hears of
+        raise
+
+
+async def produce(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """The chunks of a blocking iterator, each made in a thread. A generator is closed when its reader goes away."""
+    try:
+        while (chunk := await asyncio.to_thread(next, chunks, _END)) is not _END:
+            assert isinstance(chunk, bytes)
+            yield chunk
+    finally:
+        close = getattr(chunks, "close", None)
+        if close is not None:
+            await asyncio.to_thread(close)
