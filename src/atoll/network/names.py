@@ -1,22 +1,200 @@
-"""The embedded name service."""
+"""The embedded name service: 127.0.0.11 inside every container on a network that a user made.
+
+Its sockets are opened inside the container's namespace and served by the engine's loop, so which container asks needs no guessing. They
+stand at a
+port of the kernel's choice, and a rule in the namespace leads port 53 there: a container may well run a name server of its own on
+0.0.0.0:53.
+A name is answered from the networks the asking container is on; everything else goes to its upstream servers by way of the host, unless
+all its
+networks are internal: then nothing leaves, not even a question (CVE-2024-29018).
+"""
 
 from __future__ import annotations
 
+import logging
+import os
+import random
+import socket
+from collections import defaultdict
+from functools import partial
 from pathlib import Path
 
+import dns.message
+import dns.name
+import dns.rcode
+import dns.rdatatype
+import dns.reversename
+import dns.rrset
+
+from atoll.errors import NotSupported
+from atoll.kernel import netns
+from atoll.kernel.nftables import Nftables, NftablesError
+from atoll.network.dns_server import DnsServer, failure
+from atoll.network.dns_upstream import forward
+from atoll.network.files import EMBEDDED_DNS, Resolver, host_resolver
 from atoll.network.model import Endpoint
 from atoll.network.state import State
 
+logger = logging.getLogger(__name__)
+
+_TTL_S = 30  # a restarted container may have another address
+_TABLE = "atoll_names"
+
 
 class NameService:
+    """One server a container. `add` and `remove` follow its endpoints."""
+
     def __init__(self, state: State, resolv_conf: Path) -> None:
-        pass
+        self._state = state
+        self._servers: dict[str, DnsServer] = {}
+        self._zones = _Zones(state)
+        self._upstream = _HostServers(resolv_conf)
 
     async def add(self, endpoint: Endpoint) -> None:
-        pass
+        """Serves the endpoint's container from now on. Raises SystemFailure where its namespace is gone."""
+        if not endpoint.has_names or endpoint.container_id in self._servers:
+            return
+        udp, tcp = netns.call(Path(endpoint.netns), _open_sockets)
+        server = DnsServer(partial(self._answer, endpoint.container_id))
+        await server.start(udp, tcp)
+        self._servers[endpoint.container_id] = server
 
     async def remove(self, endpoint: Endpoint) -> None:
-        pass
+        """Stops serving with the container's last endpoint that has names; call while the endpoint is still in the state."""
+        others = (other for other in self._state.of_container(endpoint.container_id) if other.id != endpoint.id and other.has_names)
+        if any(others):
+            return
+        if server := self._servers.pop(endpoint.container_id, None):
+            server.close()
 
     async def close(self) -> None:
-        pass
+        for server in self._servers.values():
+            server.close()
+        self._servers.clear()
+
+    async def _answer(self, container_id: str, query: dns.message.Message, data: bytes, by_tcp: bool) -> dns.message.Message | bytes:
+        mine = self._state.of_container(container_id)
+        question = query.question[0]
+        local = self._zones.answer([endpoint.network_id for endpoint in mine], question.name, question.rdtype)
+        if local is not None:
+            response = failure(query, dns.rcode.NOERROR)
+            response.answer = local
+            return response
+        if not any(endpoint.gateway for endpoint in mine):
+            return failure(query, dns.rcode.SERVFAIL)
+        servers = next((endpoint.dns for endpoint in mine if endpoint.dns), ()) or self._upstream.servers()
+        return await forward(data, servers, by_tcp=by_tcp) or failure(query, dns.rcode.SERVFAIL)
+
+
+class _Zones:
+    """What names mean on each network; made anew when the state has changed."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._version = -1
+        self._names: dict[str, dict[str, list[str]]] = {}  # network id, name in lower case, addresses
+        self._reverse: dict[str, dict[str, str]] = {}  # network id, address, full name
+
+    def answer(self, networks: list[str], name: dns.name.Name, kind: int) -> list[dns.rrset.RRset] | None:
+        """Records; an empty list where the name is ours and has none of this kind; None where it is not ours."""
+        if self._version != self._state.version:
+            self._rebuild()
+        if kind == dns.rdatatype.PTR:
+            return self._pointer(networks, name)
+        wanted = name.to_text(omit_final_dot=True).lower()
+        addresses = list(dict.fromkeys(address for network in networks for address in self._names.get(network, {}).get(wanted, ())))
+        if not addresses:
+            return None
+        if kind != dns.rdatatype.A:
+            return []
+        random.shuffle(addresses)  # replicas of a service share an alias: a poor man's balancing, Docker's too
+        return [dns.rrset.from_text(name, _TTL_S, "IN", "A", *addresses)]
+
+    def _pointer(self, networks: list[str], name: dns.name.Name) -> list[dns.rrset.RRset] | None:
+        try:
+            address = dns.reversename.to_address(name)
+        except (dns.exception.DNSException, ValueError):
+            return None
+        for network in networks:
+            if full := self._reverse.get(network, {}).get(address):
+                return [dns.rrset.from_rdata(name, _TTL_S, dns.rdata.from_text("IN", "PTR", dns.name.from_text(full).to_text()))]
+        return None
+
+    def _rebuild(self) -> None:
+        self._names, self._reverse = {}, {}
+        for endpoint in self._state.endpoints.values():
+            network = self._state.networks.get(endpoint.network_id)
+            if network is None or not network.has_names:
+                continue
+            names = self._names.setdefault(network.id, defaultdict(list))
+            for name in endpoint.dns_names:
+                names[name.lower()].append(endpoint.address)
+                names[f"{name}.{network.name}".lower()].append(endpoint.address)
+            self._reverse.setdefault(network.id, {})[endpoint.address] = f"{endpoint.dns_names[0]}.{network.name}"
+        self._version = self._state.version
+
+
+class _HostServers:
+    """The host's name servers; read again when resolv.conf changes, as laptops move between networks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._resolver = Resolver()
+
+    def servers(self) -> tuple[str, ...]:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return ()
+        if (stamp := (status.st_mtime_ns, status.st_ino)) != self._stamp:
+            self._resolver, self._stamp = host_resolver(self._path), stamp
+        return self._resolver.servers
+
+
+def _open_sockets() -> tuple[socket.socket, socket.socket]:
+    """Runs inside the container's namespace."""
+    try:
+        with Nftables() as nft:
+            udp, tcp = _bound(0)
+            try:
+                nft.run(_redirect(udp.getsockname()[1], tcp.getsockname()[1]))
+            except BaseException:
+                udp.close()
+                tcp.close()
+                raise
+    except (NotSupported, NftablesError) as error:
+        logger.info("no redirection of port 53, taking the port itself: %s", error)
+        udp, tcp = _bound(53)
+    return udp, tcp
+
+
+def _bound(port: int) -> tuple[socket.socket, socket.socket]:
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        udp.bind((EMBEDDED_DNS, port))
+        tcp.bind((EMBEDDED_DNS, port))
+        tcp.listen()
+    except BaseException:
+        udp.close()
+        tcp.close()
+        raise
+    for held in (udp, tcp):
+        held.setblocking(False)
+    return udp, tcp
+
+
+def _redirect(udp_port: int, tcp_port: int) -> str:
+    return f"""
+table ip {_TABLE}
+delete table ip {_TABLE}
+table ip {_TABLE} {{
+  chain output {{
+    type nat hook output priority -100; policy accept;
+    ip daddr {EMBEDDED_DNS} udp dport 53 dnat to {EMBEDDED_DNS}:{udp_port}
+    ip daddr {EMBEDDED_DNS} tcp dport 53 dnat to {EMBEDDED_DNS}:{tcp_port}
+  }}
+}}
+"""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.config import Instance
-from atoll.errors import Conflict, Forbidden, InUse, InvalidInput
+from atoll.errors import Conflict, Forbidden, InUse, InvalidInput, SystemFailure
 from atoll.kernel import netns as kernel_netns
 from atoll.network import ipam, links, rules, views
 from atoll.network.firewall import Firewall
@@ -72,7 +72,10 @@ class Networks:
         for endpoint in list(self._state.endpoints.values()):
             held = self._ports.hold_again(endpoint.ports, endpoint.address)
             await self._ports.start(endpoint.id, held, endpoint.address)
-            await self._names.add(endpoint)
+            try:
+                await self._names.add(endpoint)
+            except SystemFailure as error:
+                logger.warning("container %s has no name service: %s", endpoint.container_id[:12], error)
 
     async def close(self) -> None:
         """Stops serving names and relayed ports. Links and rules stay: containers run on while the engine is restarted."""

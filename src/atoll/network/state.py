@@ -29,6 +29,7 @@ class State:
     def __init__(self, instance: Instance) -> None:
         self.networks: dict[str, Network] = {}
         self.endpoints: dict[str, Endpoint] = {}
+        self.version = 0  # counts changes, for those who keep something derived
         self._file = instance.home / "network" / "networks.json"
         self._directory = instance.home / "network" / "endpoints"
 
@@ -50,21 +51,26 @@ class State:
                 path.unlink()
                 continue
             self.endpoints[endpoint.id] = endpoint
+        self.version += 1
 
     def put_network(self, network: Network) -> None:
         self.networks[network.id] = network
+        self.version += 1
         self._save_networks()
 
     def drop_network(self, network_id: str) -> None:
         del self.networks[network_id]
+        self.version += 1
         self._save_networks()
 
     def put_endpoint(self, endpoint: Endpoint) -> None:
         self.endpoints[endpoint.id] = endpoint
+        self.version += 1
         _replace(self._directory / endpoint.id, orjson.dumps(asdict(endpoint)), sync=False)
 
     def drop_endpoint(self, endpoint_id: str) -> None:
         self.endpoints.pop(endpoint_id, None)
+        self.version += 1
         (self._directory / endpoint_id).unlink(missing_ok=True)
 
     def find(self, ref: str) -> Network:

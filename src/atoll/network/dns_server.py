@@ -1,0 +1,155 @@
+"""A DNS server over UDP and TCP (RFC 1035, RFC 7766) around one function that answers.
+
+Its clients are containers, so every packet may be hostile: what cannot be parsed is answered FORMERR or nothing, what asks for more than
+a lookup
+NOTIMP or REFUSED, and queries in flight and connections are bounded; beyond the bound a datagram is lost, as on a network.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.opcode
+import dns.rcode
+import dns.rdataclass
+import dns.rdatatype
+
+logger = logging.getLogger(__name__)
+
+Answer = Callable[[dns.message.Message, bytes, bool], Awaitable[dns.message.Message | bytes]]  # query, its wire form, whether by TCP
+
+_HEADER = 12  # bytes
+_QR = 0x80  # of the third byte: a response
+_UDP_MIN, _UDP_MAX = 512, 1232  # bytes: RFC 1035's, and what passes every path unfragmented
+IN_FLIGHT_MAX = 256
+CONNECTIONS_MAX = 32
+_IDLE_S = 10
+_ANSWER_S = 12  # longer than any upstream is waited for
+
+
+class DnsServer(asyncio.DatagramProtocol):
+    """Serves a UDP and a TCP socket, already bound, until closed."""
+
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
+        self._transport: asyncio.DatagramTransport | None = None
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._connections = 0
+
+    async def start(self, udp: socket.socket, tcp: socket.socket) -> None:
+        """Takes the sockets over, also on failure."""
+        with contextlib.ExitStack() as undo:
+            undo.callback(udp.close)
+            undo.callback(tcp.close)
+            await asyncio.get_running_loop().create_datagram_endpoint(lambda: self, sock=udp)
+            self._server = await asyncio.start_server(self._connected, sock=tcp)
+            undo.pop_all()
+
+    def close(self) -> None:
+        if self._transport:
+            self._transport.close()
+        if self._server:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+
+    # UDP
+
+    def connection_made(self, transport: asyncio.DatagramTransport) -> None:  # type: ignore[override]
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        if len(self._tasks) < IN_FLIGHT_MAX:
+            self._spawn(self._serve_datagram(data, addr))
+
+    async def _serve_datagram(self, data: bytes, addr: tuple[str, int]) -> None:
+        reply = await self._reply(data, by_tcp=False)
+        if reply and self._transport and not self._transport.is_closing():
+            self._transport.sendto(reply, addr)
+
+    # TCP
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._connections >= CONNECTIONS_MAX:
+            writer.transport.abort()
+            return
+        self._connections += 1
+        self._spawn(self._serve_connection(reader, writer))
+
+    async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                async with asyncio.timeout(_IDLE_S):
+                    length = int.from_bytes(await reader.readexactly(2), "big")
+                    data = await reader.readexactly(length)
+                reply = await self._reply(data, by_tcp=True)
+                if reply is None:
+                    return
+                async with asyncio.timeout(_IDLE_S):
+                    writer.write(len(reply).to_bytes(2, "big") + reply)
+                    await writer.drain()
+        except (OSError, asyncio.IncompleteReadError):  # TimeoutError included: the client is gone or asleep
+            return
+        finally:
+            self._connections -= 1
+            writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
+
+    # Both
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reply(self, data: bytes, *, by_tcp: bool) -> bytes | None:
+        """The bytes to send, or None where nothing may be sent: answering a response could make two servers talk for ever."""
+        if len(data) < _HEADER or data[2] & _QR:
+            return None
+        try:
+            query = dns.message.from_wire(data, ignore_trailing=True)
+        except (dns.exception.DNSException, ValueError):
+            return _bare(data, dns.rcode.FORMERR)
+        if query.opcode() != dns.opcode.QUERY:
+            return _bare(data, dns.rcode.NOTIMP)
+        if len(query.question) != 1:
+            return _bare(data, dns.rcode.FORMERR)
+        if query.question[0].rdtype in (dns.rdatatype.AXFR, dns.rdatatype.IXFR) or query.question[0].rdclass != dns.rdataclass.IN:
+            return _bare(data, dns.rcode.REFUSED)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                answer = await self._answer(query, data, by_tcp)
+            return answer if isinstance(answer, bytes) else _wire(answer, query, by_tcp=by_tcp)
+        except Exception:  # one query must not end the server
+            logger.exception("cannot answer %s", query.question[0])
+            return _bare(data, dns.rcode.SERVFAIL)
+
+
+def failure(query: dns.message.Message, code: dns.rcode.Rcode) -> dns.message.Message:
+    response = dns.message.make_response(query, recursion_available=True)
+    response.set_rcode(code)
+    return response
+
+
+def _bare(data: bytes, code: dns.rcode.Rcode) -> bytes:
+    """A header only, for queries that cannot be trusted to be repeated."""
+    return data[:2] + bytes([_QR | data[2] & 0x79, _QR | code]) + bytes(8)  # opcode and RD are the query's; RA set
+
+
+def _wire(response: dns.message.Message, query: dns.message.Message, *, by_tcp: bool) -> bytes:
+    """Cut short and marked TC where it does not fit what the client takes."""
+    limit = 65535 if by_tcp else min(max(query.payload if query.edns >= 0 else _UDP_MIN, _UDP_MIN), _UDP_MAX)
+    try:
+        return response.to_wire(max_size=limit)
+    except dns.exception.TooBig:
+        response.answer.clear()
+        response.additional.clear()
+        response.flags |= dns.flags.TC
+        return response.to_wire(max_size=limit)
