@@ -13,7 +13,7 @@ Handlers take a Request and return a Response; or they push a body (`writer = re
 """
 
 from atoll.http.client import Client, ClientResponse
-from atoll.http.errors import BodyTimeout, BodyTooLarge, Disconnected, MethodNotAllowed, ProtocolError, RouteNotFound
+from atoll.http.errors import BodyTimeout, BodyTooLarge, Disconnected, MethodNotAllowed, ProtocolError, RouteNotFound, UpgradeRefused
 from atoll.http.headers import Headers, Query
 from atoll.http.limits import Limits
 from atoll.http.request import Peer, Request
@@ -45,6 +45,7 @@ __all__ = [
     "Router",
     "Server",
     "Stream",
+    "UpgradeRefused",
     "connect_tcp",
     "connect_unix",
     "from_socket",

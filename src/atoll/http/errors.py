@@ -33,6 +33,15 @@ class Disconnected(AtollError, ConnectionError):
     pass
 
 
+class UpgradeRefused(AtollError):
+    """`status` and `body` are the server's answer, to be passed on or shown."""
+
+    def __init__(self, what: str, status: int, body: bytes) -> None:
+        super().__init__(f"{what}: {status} {body[:500].decode('utf-8', 'replace').strip()}")
+        self.status = status
+        self.body = body
+
+
 class RouteNotFound(NotFound):
     pass
 
