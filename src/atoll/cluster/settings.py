@@ -1,0 +1,93 @@
+"""What a cluster was started with, kept in `cluster.json` so that a restart, and every verb, sees the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll.cluster.pki import write_private
+from atoll.config import Instance
+from atoll.errors import InvalidInput, NotFound
+
+DEFAULT_API_PORT = 6443
+DEFAULT_SERVICE_CIDR = "10.96.0.0/12"  # kubeadm's
+DNS_OFFSET = 10  # the tenth address of the service range is the name service's, by convention
+CLUSTER_DOMAIN = "cluster.local"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """Addresses and names of one cluster."""
+
+    node_name: str
+    node_ip: str
+    api_port: int
+    service_cidr: str = DEFAULT_SERVICE_CIDR
+    cluster_domain: str = CLUSTER_DOMAIN
+
+    @property
+    def server(self) -> str:
+        return f"https://{self.node_ip}:{self.api_port}"
+
+    @property
+    def services(self) -> ipaddress.IPv4Network:
+        return ipaddress.IPv4Network(self.service_cidr)
+
+    @property
+    def api_service_ip(self) -> str:
+        return str(self.services[1])
+
+    @property
+    def dns_ip(self) -> str:
+        return str(self.services[DNS_OFFSET])
+
+    def save(self, instance: Instance) -> None:
+        write_private(_path(instance), json.dumps(dataclasses.asdict(self), indent=1).encode())
+
+    @classmethod
+    def load(cls, instance: Instance) -> ClusterSettings:
+        """Raises NotFound where there is no cluster, InvalidInput where its file cannot be read."""
+        path = _path(instance)
+        try:
+            return cls(**json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            raise NotFound("there is no cluster: start one with `atoll cluster start`") from None
+        except (ValueError, TypeError) as error:
+            raise InvalidInput(f"{path} cannot be read ({error}): delete the cluster with `atoll cluster delete`") from error
+
+
+def _path(instance: Instance) -> Path:
+    return instance.cluster / "cluster.json"
+
+
+def host_address() -> str:
+    """The address other machines reach this one at: the source of the default route. 127.0.0.1 where there is no route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737: a datagram socket's connect sends nothing
+        except OSError:
+            return "127.0.0.1"
+        return str(probe.getsockname()[0])
+
+
+def node_name() -> str:
+    """The machine's name as a DNS label: lower case, letters, digits and dashes."""
+    name = "".join(char if char.isalnum() and char.isascii() else "-" for char in socket.gethostname().split(".")[0].lower()).strip("-")
+    return name[:63].strip("-") or "atoll"
+
+
+def free_port(preferred: int) -> int:
+    """PREFERRED if nothing listens there, else one the kernel picks."""
+    for port in (preferred, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise InvalidInput(f"port {preferred} is taken and no other is free")
