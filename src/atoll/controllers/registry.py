@@ -1,0 +1,58 @@
+"""Every controller by name, and the way to run them: one client, one set of informers, one task group.
+
+Cancelling `run_all` ends all of them. A controller that dies takes the group with it: half a control plane is worse than a restarted one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Iterable
+
+from atoll.client.factory import InformerFactory
+from atoll.client.protocol import Client
+from atoll.controllers.base import Config, Context, Controller
+from atoll.controllers.deployment.controller import DeploymentController
+from atoll.controllers.endpoints.controller import EndpointsController, EndpointSliceController
+from atoll.controllers.garbage.controller import GarbageCollector
+from atoll.controllers.namespace import NamespaceController
+from atoll.controllers.replicaset import ReplicaSetController
+from atoll.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
+from atoll.controllers.volumes.binder import VolumeBinder
+from atoll.controllers.volumes.local_path import LocalPathProvisioner
+from atoll.controllers.volumes.protection import ClaimProtection, VolumeProtection
+
+CONTROLLERS: tuple[type[Controller], ...] = (
+    DeploymentController,
+    ReplicaSetController,
+    EndpointsController,
+    EndpointSliceController,
+    NamespaceController,
+    ServiceAccountController,
+    RootCaPublisher,
+    GarbageCollector,
+    VolumeBinder,
+    LocalPathProvisioner,
+    ClaimProtection,
+    VolumeProtection,
+)
+
+
+async def run_all(
+    client: Client,
+    config: Config,
+    *,
+    informers: InformerFactory | None = None,
+    controllers: Iterable[type[Controller]] = CONTROLLERS,
+    clock: Callable[[], float] = time.time,
+    jitter: Callable[[], float] = random.random,
+) -> None:
+    """Until cancelled. With `informers` given (shared with the scheduler, say) the caller runs them."""
+    context = Context(client, informers or InformerFactory(client), config, clock, jitter)
+    running = [controller(context) for controller in controllers]
+    async with asyncio.TaskGroup() as group:
+        if informers is None:
+            group.create_task(context.informers.run(), name="informers")
+        for controller in running:
+            group.create_task(controller.run(), name=f"controller/{controller.name}")
