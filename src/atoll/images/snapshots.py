@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -82,11 +82,16 @@ class Snapshots:
                 raise DigestMismatch(f"layer {diff_id} unpacks to content of {plain.digest}: refused")
             return self._keep(directory, parent, plain.digest, extracted.size, plain.size)
 
-    def unpack_canonical_now(self, chunks: Iterable[bytes]) -> Layer:
-        """A bottom layer with the tar's content but our own packing, so that no blob need be kept (import, bootstrap)."""
+    def unpack_canonical_now(self, chunks: Iterable[bytes], *, finish: Callable[[int], None] | None = None) -> Layer:
+        """A bottom layer with the tar's content but our own packing, so that no blob need be kept (import, bootstrap).
+
+        `finish` gets a descriptor of the unpacked root and may change it. Blocks.
+        """
         with self._new_directory() as directory:
             with _opened(directory) as root:
                 extract_tar(decompress(chunks), root, LAYER)
+                if finish is not None:
+                    finish(root)
             return self.adopt_now(directory, None)
 
     async def commit(self, upper: Path, parent: str | None, *, consume: bool = False, ignore: Collection[str] = ()) -> Layer:

@@ -271,8 +271,21 @@ class ImageStore:
         mirror: str | None = None,
         progress: Progress = nothing,
     ) -> Image:
-        """A Debian base image from Debian's own signed packages, without any registry. Raises Unavailable, InvalidInput, SystemFailure."""
-        raise AtollError
+        """A Debian base image from Debian's own signed packages, without any registry.
+
+        Raises InvalidInput, NotSupported naming a missing tool, Unavailable naming the mirror.
+        """
+        from atoll.images import bootstrap
+
+        name = parse(reference).with_default_tag()
+        plan = await bootstrap.plan(name, variant=variant, include=include, mirror=mirror)
+        progress({"status": f"Making {name.familiar} from {plan.sources[0].uri} (Debian {plan.suite})"})
+        with self.working():
+            layer = await bootstrap.make_layer(plan, self.snapshots, progress)
+            image = self.create_image(plan.config(), [layer], tags=[str(name)])
+            await self.settle()
+        progress({"status": f"Status: Made {name.familiar} ({image.short_id}, {image.size / 1e6:.0f} MB)"})
+        return image
 
     # registries ----------------------------------------------------------------------------------------------------------------------
     async def pull(
