@@ -10,7 +10,6 @@ how the engine serves names inside a container without being there.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import threading
@@ -19,15 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from atoll.errors import SystemFailure
+from atoll.kernel import mounts, syscall
 
 _CLONE_NEWNET = 0x40000000
 _MS_BIND = 0x1000
-_MNT_DETACH = 2
 
 T = TypeVar("T")
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mount.argtypes = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_ulong, ctypes.c_void_p)
 
 
 def create(path: Path, setup: Callable[[], T]) -> T:
@@ -42,8 +38,8 @@ def create(path: Path, setup: Callable[[], T]) -> T:
         raise SystemFailure(what, error.errno or 0) from error
 
     def inside() -> T:
-        _check(_libc.unshare(_CLONE_NEWNET), what)
-        _check(_libc.mount(b"/proc/thread-self/ns/net", os.fsencode(path), None, _MS_BIND, None), what)
+        syscall.checked(syscall.libc.unshare(_CLONE_NEWNET), what)
+        mounts.mount("/proc/thread-self/ns/net", str(path), None, _MS_BIND)
         return setup()
 
     try:
@@ -62,7 +58,7 @@ def call(path: Path, function: Callable[[], T]) -> T:
         raise SystemFailure(what, error.errno or 0) from error
 
     def inside() -> T:
-        _check(_libc.setns(fd, _CLONE_NEWNET), what)
+        syscall.checked(syscall.libc.setns(fd, _CLONE_NEWNET), what)
         return function()
 
     try:
@@ -73,10 +69,11 @@ def call(path: Path, function: Callable[[], T]) -> T:
 
 def delete(path: Path) -> bool:
     """Unmounts and unlinks; False where there was nothing. Links inside die with the namespace, once no process and no socket is in it."""
-    if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
-        code = ctypes.get_errno()
-        if code not in (errno.EINVAL, errno.ENOENT):  # a plain file left by a crash; nothing
-            raise SystemFailure(f"unmount network namespace {path}", code)
+    try:
+        mounts.unmount(str(path), mounts.MNT_DETACH)
+    except SystemFailure as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):  # a plain file left by a crash; nothing
+            raise
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
         return True
@@ -93,11 +90,6 @@ def is_alive(path: Path) -> bool:
         return os.fstat(fd).st_dev == os.stat("/proc/self/ns/net").st_dev  # both on nsfs
     finally:
         os.close(fd)
-
-
-def _check(result: int, what: str) -> None:
-    if result != 0:
-        raise SystemFailure(what, ctypes.get_errno())
 
 
 def _in_thread(function: Callable[[], T]) -> T:
