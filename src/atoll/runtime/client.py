@@ -23,6 +23,7 @@ from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, KeeperLo
 from atoll.runtime.spawn import open_connection
 from atoll.runtime.types import ExitStatus, Overlay, RuntimeState
 
+STOP_TIMEOUT_S = 10.0  # for an idle keeper to take itself away
 EVENTS_MAX = 10_000  # exits a subscriber may lag behind before it is cut off; it then lists anew
 
 _ERRORS: dict[str, type[AtollError]] = {
@@ -45,6 +46,7 @@ class Runtime:
         self._socket: socket.socket | None = None
         self._connecting = asyncio.Lock()
         self._sending = asyncio.Lock()
+        self._gone = asyncio.Event()  # the connection of now has ended
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_id = 0
         self._subscribers: set[asyncio.Queue[ExitStatus | None]] = set()
@@ -56,6 +58,7 @@ class Runtime:
                 return
             sock = await asyncio.get_running_loop().run_in_executor(None, open_connection, self.instance)
             self._socket = sock
+            self._gone.clear()
             asyncio.get_running_loop().add_reader(sock, self._readable)
         hello = await self._call("hello", version=protocol.VERSION)
         if hello["version"] < protocol.VERSION:
@@ -72,7 +75,8 @@ class Runtime:
     async def stop_keeper(self) -> None:
         """End the keeper and leave. Raises Conflict while it has containers, exited ones included: `delete` them first."""
         await self._call("shutdown")
-        self._lost()
+        if self._socket is not None:
+            await asyncio.wait_for(self._gone.wait(), STOP_TIMEOUT_S)
 
     async def start(
         self,
@@ -249,6 +253,7 @@ class Runtime:
         if sock is not None:
             asyncio.get_running_loop().remove_reader(sock)
             sock.close()
+            self._gone.set()
         pending, self._pending = self._pending, {}
         for future in pending.values():
             if not future.done():

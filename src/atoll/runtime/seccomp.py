@@ -75,6 +75,13 @@ def to_oci(profile: Mapping[str, Any], capabilities: Iterable[str], machine: str
     return result
 
 
+def digest(profile: Mapping[str, Any]) -> str:
+    """SHA-256 of an OCI profile in canonical form: the name of its compiled filter."""
+    import hashlib
+
+    return hashlib.sha256(json.dumps(profile, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 def _holds(rule: Mapping[str, Any], granted: frozenset[str], machine: str) -> bool:
     includes, excludes = rule.get("includes") or {}, rule.get("excludes") or {}
     if includes.get("arches") and machine not in includes["arches"]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from atoll.kernel import capabilities
 from atoll.runtime import seccomp
+from atoll.runtime.constants import SECCOMP_DIGEST
 from atoll.runtime.devices import DEFAULT_RULES, Device, every_host_device
 
 OCI_VERSION = "1.2.0"
@@ -101,6 +102,8 @@ def default_spec(
     """
     granted = capability_set(cap_add, cap_drop, privileged=privileged)
     allowed = resources or {}
+    notes = dict(annotations or {})
+    notes.pop(SECCOMP_DIGEST, None)
     if privileged:
         devices = (*every_host_device(), *devices)
         rules: list[Mapping[str, Any]] = [{"allow": True, "access": "rwm"}]
@@ -121,6 +124,7 @@ def default_spec(
     if not privileged and seccomp_profile is not None:
         profile = seccomp.default_profile() if isinstance(seccomp_profile, str) else seccomp_profile
         linux["seccomp"] = seccomp.to_oci(profile, granted)
+        notes[SECCOMP_DIGEST] = seccomp.digest(linux["seccomp"])
     spec: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
         "root": {"path": "rootfs", "readonly": readonly_rootfs},
@@ -138,7 +142,7 @@ def default_spec(
         ),
         "mounts": _mounts(mounts, tmpfs or {}, shm_size, namespaces, privileged=privileged),
         "linux": linux,
-        "annotations": dict(annotations or {}),
+        "annotations": notes,
     }
     process = spec["process"]
     process["rlimits"] = [dict(limit) for limit in rlimits]

@@ -1,0 +1,6 @@
+"""Names that the spec maker, the client and the keeper must agree on."""
+
+from __future__ import annotations
+
+SECCOMP_DIGEST = "dev.atoll.seccomp.digest"  # annotation: SHA-256 of linux.seccomp, so that nobody need compute it at each start
+EXIT_FILE = "exit.json"  # in the bundle: an ExitStatus, for whoever comes after the keeper

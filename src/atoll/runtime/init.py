@@ -1,0 +1,268 @@
+"""What the forked child does between clone and execve, for a container and for an exec.
+
+It is the keeper's own memory image, so everything it needs is loaded already: nothing may be imported once the root is the container's.
+What goes wrong travels to the keeper over the status socket as a message; the socket closing without one, after "ready", is the sign that
+execve has succeeded.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple, NoReturn
+
+from atoll.errors import AtollError, InvalidInput, NotSupported, SystemFailure
+from atoll.kernel import inroot, processes, seccomp
+from atoll.kernel.cgroups import Cgroup
+from atoll.runtime import confine, program, protocol, rootfs, terminal, users
+from atoll.runtime.constants import SECCOMP_DIGEST
+from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, StartFailed
+
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class Plan(NamedTuple):
+    """What the child is to become.
+
+    `stdio` are the descriptors for 0, 1 and 2, None with a terminal. `target` is the pidfd of the container to join.
+    """
+
+    spec: Mapping[str, Any]
+    process: Mapping[str, Any]
+    cgroup: Cgroup
+    born_in_unified: bool
+    cache: str
+    status: socket.socket
+    stdio: tuple[int, int, int] | None
+    bundle: str = ""
+    overlay: Mapping[str, Any] | None = None
+    target: int = -1
+
+
+def run(plan: Plan, body: Any) -> NoReturn:
+    """Be the child: `body(plan)` does not return."""
+    try:
+        gc.disable()
+        _reset_signals()
+        os.umask(0)
+        processes.keep_only({plan.status.fileno(), plan.target, *(plan.stdio or ())})
+        body(plan)
+    except BaseException as error:
+        _report(plan.status, error)
+    os._exit(1)
+
+
+def start(plan: Plan) -> NoReturn:
+    """A container's first process, born in the namespaces that are new."""
+    spec, linux = plan.spec, plan.spec["linux"]
+    os.setsid()
+    plan.cgroup.enter(unified=not plan.born_in_unified)
+    _enter_namespaces(linux.get("namespaces") or ())
+    profile = _filter(plan)
+    if spec.get("hostname"):
+        socket.sethostname(spec["hostname"])
+    if spec.get("domainname"):
+        _write("/proc/sys/kernel/domainname", spec["domainname"])
+    root = rootfs.mount_root(os.path.join(plan.bundle, spec["root"]["path"]), plan.overlay, linux.get("rootfsPropagation") or "")
+    rootfs.mount_all(root, spec, plan.cgroup)
+    rootfs.make_devices(root, spec)
+    rootfs.set_sysctls(root, linux.get("sysctl") or {})
+    user = _user(root, plan.process["user"])
+    _make_directory(root, plan.process["cwd"])
+    stdio = _stdio(plan, root, console=True)
+    rootfs.protect(root, spec)
+    rootfs.enter(root)
+    _execute(plan, user, stdio, profile)
+
+
+def join(plan: Plan) -> NoReturn:
+    """A process in a running container. This one enters the namespaces; its child, born a child of the keeper, is also in the pid
+    namespace.
+
+    The child comes last, so that nothing inside sees a process that is still half the host's.
+    """
+    plan.cgroup.enter(unified=not plan.born_in_unified)
+    profile = _filter(plan)
+    flags = 0
+    for namespace in plan.spec["linux"].get("namespaces") or ():
+        flags |= processes.NAMESPACES[namespace["type"]][0]
+    processes.join(plan.target, flags, "the container's namespaces")
+    os.close(plan.target)
+    pid = processes.clone(as_sibling=True)
+    if pid:
+        protocol.send(plan.status, {"pid": pid})
+        os._exit(0)
+    os.setsid()
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    user = _user(root, plan.process["user"])
+    stdio = _stdio(plan, root, console=False)
+    os.close(root)
+    _execute(plan, user, stdio, profile)
+
+
+def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile: tuple[bytes | None, int]) -> NoReturn:
+    process = plan.process
+    sys.path.clear()
+    variables = program.environment(process, user.home)
+    for number, fd in enumerate(stdio):
+        os.dup2(fd, number, inheritable=True)
+    confine.set_limits(process)
+    _own_stdio(user.uid)
+    try:
+        os.chdir(process["cwd"])  # as root first: a user's own directory on a share may be closed to it, or to root
+    except OSError:
+        os.chdir("/")
+    confine.apply(process, user, *profile)
+    program.change_directory(process["cwd"])
+    path = program.find(process["args"][0], variables.get("PATH"))
+    protocol.send(plan.status, {"ready": True})
+    program.execute(path, list(process["args"]), variables)
+
+
+def _enter_namespaces(namespaces: Any) -> None:
+    """New ones were made by clone. What is joined by path remains, and the cgroup namespace, whose root is the group just entered."""
+    for namespace in namespaces:
+        kind, path = namespace["type"], namespace.get("path")
+        if kind == "user":
+            raise NotSupported("user namespaces are not supported yet")
+        if kind not in processes.NAMESPACES:
+            raise InvalidInput(f"unknown namespace type {kind}")
+        if path and kind != "pid":  # the keeper has seen to that one: it counts for children only
+            processes.join_path(path, processes.NAMESPACES[kind][0])
+        elif kind == "cgroup":
+            processes.unshare(processes.NEWCGROUP)
+        elif kind == "network" and not path:
+            _loopback_up()
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        request = struct.pack("16sh", b"lo", 0)
+        flags = struct.unpack_from("h", fcntl.ioctl(sock, _SIOCGIFFLAGS, request + bytes(22)), 16)[0]
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sh", b"lo", flags | _IFF_UP) + bytes(22))
+
+
+def _filter(plan: Plan) -> tuple[bytes | None, int]:
+    """The seccomp program, compiled once for each profile and kept in the instance's cache."""
+    profile = plan.spec["linux"].get("seccomp")
+    if not profile:
+        return None, 0
+    flags = seccomp.filter_flags(profile.get("flags") or [])
+    digest = (plan.spec.get("annotations") or {}).get(SECCOMP_DIGEST, "")
+    if not _DIGEST.fullmatch(digest):
+        digest = _digest(profile)
+    path = os.path.join(plan.cache, f"{digest}.bpf")
+    try:
+        with open(path, "rb") as cached:
+            return cached.read(), flags
+    except FileNotFoundError:
+        pass
+    compiled = seccomp.compile_profile(profile)
+    os.makedirs(plan.cache, mode=0o700, exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.{plan.status.fileno()}"
+    with open(temporary, "wb") as output:
+        output.write(compiled)
+    os.replace(temporary, path)
+    return compiled, flags
+
+
+def _digest(profile: Mapping[str, Any]) -> str:
+    from atoll.runtime.seccomp import digest  # brings OpenSSL; only for bundles that are not of our own making
+
+    return digest(profile)
+
+
+def _user(root: int, fields: Mapping[str, Any]) -> users.User:
+    named = fields.get("username")
+    if named is not None:
+        return users.resolve(root, named, fields.get("additionalGroups") or ())
+    uid = int(fields.get("uid", 0))
+    home = users.resolve(root, str(uid)).home
+    return users.User(uid, int(fields.get("gid", 0)), tuple(fields.get("additionalGids") or ()), home)
+
+
+def _make_directory(root: int, path: str) -> None:
+    """Docker makes a working directory that the image does not have."""
+    try:
+        os.close(inroot.make_directory(root, path))
+    except OSError as error:
+        raise SystemFailure(f"create working directory {path}", error.errno or 0) from error
+
+
+def _stdio(plan: Plan, root: int, *, console: bool) -> tuple[int, int, int]:
+    if plan.stdio is not None:
+        return plan.stdio
+    try:
+        master, slave = terminal.open_pair(root)
+    except OSError as error:
+        raise SystemFailure("open a terminal in the container's /dev/pts", error.errno or 0) from error
+    size = plan.process.get("consoleSize")
+    if size:
+        terminal.set_size(master, size["height"], size["width"])
+    if console:
+        terminal.mount_console(root, master, slave)
+    protocol.send(plan.status, {"terminal": True}, (master,))
+    os.close(master)
+    terminal.make_controlling(slave)
+    return slave, slave, slave
+
+
+def _own_stdio(uid: int) -> None:
+    """So that /dev/stdout can be opened by whoever the process becomes."""
+    for fd in (0, 1, 2):
+        try:
+            os.fchown(fd, uid, -1)
+        except OSError:
+            continue  # a read-only file system below /dev/null, say: then it can be opened anyway or never
+
+
+def _reset_signals() -> None:
+    """The keeper's handlers and ignored signals are not the container's."""
+    signal.set_wakeup_fd(-1)
+    for number in signal.valid_signals():
+        if signal.getsignal(number) not in (signal.SIG_DFL, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _report(status: socket.socket, error: BaseException) -> None:
+    try:
+        protocol.send(status, {"error": describe(error)})
+    except OSError:
+        os._exit(2)  # the keeper is gone; there is nobody to tell
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as the protocol's error object."""
+    message = str(error)
+    for kind, name in (
+        (CommandNotFound, "command-not-found"),
+        (CommandNotExecutable, "command-not-executable"),
+        (StartFailed, "start-failed"),
+        (NotSupported, "not-supported"),
+        (InvalidInput, "invalid"),
+    ):
+        if isinstance(error, kind):
+            return {"kind": name, "message": message}
+    if isinstance(error, OSError) and error.errno:
+        what = f"{error.filename}" if error.filename else type(error).__name__
+        return {"kind": "start-failed", "message": f"{what}: {error.strerror}"}
+    if isinstance(error, AtollError):
+        return {"kind": "start-failed", "message": message}
+    return {"kind": "start-failed", "message": f"{type(error).__name__}: {message}"}

@@ -1,0 +1,230 @@
+"""Start a container or an exec: pipes, cgroup, clone; then follow the child over its status socket until execve.
+
+The keeper never waits for a child. A start is answered when the socket closes after "ready", and several are under way at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import termios
+from collections.abc import Mapping
+from fcntl import F_SETPIPE_SZ, fcntl, ioctl
+from typing import Any
+
+from atoll.errors import AtollError, InvalidInput, SystemFailure
+from atoll.kernel import processes
+from atoll.runtime import init
+from atoll.runtime.container import Container, Process, Reply
+from atoll.runtime.logs import LogFile
+from atoll.runtime.loop import Loop
+from atoll.runtime.streams import READ_SIZE, Input, Output
+
+
+class Stdio:
+    """The pipes of one process: the child's ends, and ours."""
+
+    def __init__(self, *, stdin: bool) -> None:
+        self.theirs: list[int] = []
+        self.input = -1
+        if stdin:
+            read_end, self.input = os.pipe2(os.O_CLOEXEC)
+            self.theirs.append(read_end)
+        else:
+            self.theirs.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+        self.outputs: dict[str, int] = {}
+        for name in ("stdout", "stderr"):
+            self.outputs[name], write_end = os.pipe2(os.O_CLOEXEC)
+            self.theirs.append(write_end)
+            try:
+                fcntl(write_end, F_SETPIPE_SZ, READ_SIZE)
+            except OSError:
+                continue  # over the user's pipe budget: it stays at 64 KiB
+
+    def close_theirs(self) -> None:
+        for fd in self.theirs:
+            os.close(fd)
+        self.theirs = []
+
+    def close_ours(self) -> None:
+        for fd in (self.input, *self.outputs.values()):
+            if fd >= 0:
+                os.close(fd)
+
+
+def read_spec(bundle: str) -> dict[str, Any]:
+    """Raises InvalidInput."""
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, "rb") as config:
+            spec = json.loads(config.read())
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"cannot read the bundle's {path}: {error}") from error
+    if not isinstance(spec, dict) or not isinstance(spec.get("linux"), dict):
+        raise InvalidInput(f"{path} is not an OCI runtime spec for Linux")
+    check_process(spec.get("process"))
+    hooks = [name for name, entries in (spec.get("hooks") or {}).items() if entries]
+    if hooks:
+        raise InvalidInput(f"{path}: OCI hooks ({', '.join(hooks)}) are not supported yet")
+    return spec
+
+
+def check_process(process: Any) -> None:
+    """Raises InvalidInput."""
+    if not isinstance(process, dict) or not process.get("args") or not all(isinstance(item, str) for item in process["args"]):
+        raise InvalidInput("process.args must be a list of at least one string")
+    cwd = process.get("cwd")
+    if not isinstance(cwd, str) or not cwd.startswith("/"):
+        raise InvalidInput(f"Cwd must be an absolute path: {cwd!r}")
+    process.setdefault("user", {})
+
+
+class Launcher:
+    """Clones children for the keeper. `cache` is where compiled seccomp filters lie."""
+
+    def __init__(self, loop: Loop, cache: str) -> None:
+        self._loop = loop
+        self._cache = cache
+        self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def start(self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply) -> Process:
+        """Raises AtollError; nothing is left then but the cgroup."""
+        linux = spec["linux"]
+        container.cgroup.create(linux.get("resources") or {})
+        fresh, joined_pids = _namespaces(linux.get("namespaces") or ())
+        container.has_own_pids = bool(fresh & processes.NEWPID)
+        if joined_pids:
+            fd = os.open(joined_pids, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                processes.join(fd, processes.NEWPID, f"namespace {joined_pids}")
+            finally:
+                os.close(fd)
+        try:
+            return self._clone(
+                container,
+                None,
+                spec,
+                spec["process"],
+                fresh,
+                init.start,
+                reply,
+                stdin=bool(request.get("stdin")),
+                close_once=bool(request.get("stdin_once", True)),
+                overlay=request.get("rootfs"),
+            )
+        finally:
+            if joined_pids:
+                processes.join(self._own_pids, processes.NEWPID, "the keeper's own pid namespace")
+
+    def exec(self, container: Container, exec_id: str, process: Mapping[str, Any], reply: Reply, *, stdin: bool) -> Process:
+        """Raises AtollError."""
+        assert container.main is not None
+        spec = read_spec(container.bundle)
+        target = os.pidfd_open(container.main.pid)
+        try:
+            return self._clone(container, exec_id, spec, process, 0, init.join, reply, stdin=stdin, close_once=True, target=target)
+        finally:
+            os.close(target)
+
+    def _clone(
+        self,
+        container: Container,
+        exec_id: str | None,
+        spec: Mapping[str, Any],
+        process: Mapping[str, Any],
+        namespaces: int,
+        body: Any,
+        reply: Reply,
+        *,
+        stdin: bool,
+        close_once: bool,
+        overlay: Mapping[str, Any] | None = None,
+        target: int = -1,
+    ) -> Process:
+        stdio = None if process.get("terminal") else Stdio(stdin=stdin)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        unified = container.cgroup.open_unified()
+        plan = init.Plan(
+            spec=spec,
+            process=process,
+            cgroup=container.cgroup,
+            born_in_unified=unified is not None,
+            cache=self._cache,
+            status=theirs,
+            stdio=(stdio.theirs[0], stdio.theirs[1], stdio.theirs[2]) if stdio else None,
+            bundle=container.bundle,
+            overlay=overlay,
+            target=target,
+        )
+        try:
+            pid = processes.clone(namespaces, cgroup=unified)
+            if pid == 0:
+                init.run(plan, body)
+        except AtollError:
+            ours.close()
+            if stdio:
+                stdio.close_ours()
+            raise
+        finally:
+            theirs.close()
+            if stdio:
+                stdio.close_theirs()
+            if unified is not None:
+                os.close(unified)
+        ours.setblocking(False)
+        started = Process(container, exec_id, ours, reply)
+        started.pid = pid if exec_id is None else 0
+        log = container.log if exec_id is None else None
+        if stdio:
+            for name, fd in stdio.outputs.items():
+                started.outputs[name] = Output(self._loop, fd, name, log)
+            if stdio.input >= 0:
+                started.inputs = Input(self._loop, stdio.input, close_once=close_once)
+        return started
+
+    def take_terminal(self, process: Process, master: int) -> None:
+        """The child has opened a terminal and passed its master."""
+        process.terminal = master
+        log = process.container.log if process.exec_id is None else None
+        process.outputs["stdout"] = Output(self._loop, os.dup(master), "stdout", log)
+        process.inputs = Input(self._loop, os.dup(master), close_once=False)
+
+
+def open_log(request: Mapping[str, Any]) -> LogFile | None:
+    """Raises SystemFailure."""
+    log = request.get("log")
+    if not log:
+        return None
+    try:
+        return LogFile(log["path"], log.get("max_size"), log.get("max_files"))
+    except OSError as error:
+        raise SystemFailure(f"open log {log['path']}", error.errno or 0) from error
+
+
+def resize(terminal: int, rows: int, columns: int) -> None:
+    ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
+
+
+def cgroup_path(instance_id: str, container_id: str, spec: Mapping[str, Any]) -> str:
+    """Below the instance's own group, whatever the spec asks for: what an instance leaves behind must be findable."""
+    asked = str(spec["linux"].get("cgroupsPath") or container_id)
+    parts = [part for part in asked.replace(":", "/").split("/") if part not in ("", ".", "..")]
+    return "/".join(("", f"atoll-{instance_id}", *parts))
+
+
+def _namespaces(asked: Any) -> tuple[int, str]:
+    """Flags of those to make at birth, and the path of a pid namespace to join. Raises InvalidInput."""
+    flags, pids = 0, ""
+    for namespace in asked:
+        kind, path = namespace["type"], namespace.get("path")
+        if kind not in processes.NAMESPACES:
+            continue  # the child names it
+        if kind == "pid" and path:
+            pids = path
+        elif not path and kind != "cgroup":
+            flags |= processes.NAMESPACES[kind][0]
+    if not flags & processes.NEWNS:
+        raise InvalidInput("a container needs a mount namespace of its own")
+    return flags, pids
