@@ -31,3 +31,7 @@ In process, `HostConfig.NetworkMode` may also be "netns:<path>": the container j
 """
 
 from __future__ import annotations
+
+from atoll.engine.engine import Engine
+
+__all__ = ["Engine"]

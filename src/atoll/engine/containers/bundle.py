@@ -1,0 +1,230 @@
+"""From a container's record to the OCI config its runtime reads.
+
+What is Docker-like and needs no HostConfig (default mounts, capabilities, seccomp, devices) is `atoll.runtime.default_spec`; this module
+makes its arguments from the record. What the host trusts is added last, to the config alone, so that no record or image ever holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from atoll.engine.containers.inspect import command_line
+from atoll.engine.containers.mounts import MountPoint
+from atoll.engine.containers.record import Container, Record
+from atoll.engine.settings import Settings
+from atoll.errors import InvalidInput, NotSupported
+from atoll.runtime import default_spec
+from atoll.runtime.devices import Device, host_devices
+from atoll.runtime.resources import from_host_config
+from atoll.runtime.spec import merge_env
+from atoll.runtime.trust import Trust
+
+SHM = "/dev/shm"  # noqa: S108  # a mount point in the container
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+INIT_IN_CONTAINER = "/dev/.atoll/init"  # below the fresh tmpfs, so that no layer holds its mount point
+INITS = ("tini", "docker-init", "catatonit")
+
+PidOf = Callable[[str], int]
+"""The main process of another container, by name or id; raises where it does not run."""
+
+
+def make_spec(
+    container: Container, *, netns: str | None, sources: Mapping[str, Path], pid_of: PidOf, settings: Settings, trust: Trust
+) -> dict[str, Any]:
+    """The OCI config. `netns` is the path of the network namespace, None for the host's; `sources` the volumes' directories by name."""
+    record = container.record
+    config, host = record.config, record.host
+    options = security_options(host["SecurityOpt"] or ())
+    args = command_line(record)
+    mounts = [oci_mount(MountPoint.from_row(row), sources) for row in record.mounts if row["type"] != "tmpfs" or row["options"] != ()]
+    spec = default_spec(
+        args=args,
+        env=environment(record),
+        cwd=config["WorkingDir"] or "/",
+        user=config["User"],
+        group_add=host["GroupAdd"] or (),
+        hostname=hostname(record),
+        domainname=config["Domainname"],
+        terminal=config["Tty"],
+        console_size=_console_size(host["ConsoleSize"]),
+        namespaces=namespaces(host, netns, pid_of),
+        mounts=[*_network_files(container, mounts), *_shared_memory(host, pid_of), *mounts],
+        shm_size=host["ShmSize"],
+        privileged=host["Privileged"],
+        cap_add=host["CapAdd"] or (),
+        cap_drop=host["CapDrop"] or (),
+        no_new_privileges=options["no-new-privileges"],
+        seccomp_profile=options["seccomp"],
+        apparmor_profile=options["apparmor"],
+        masked_paths=() if options["unmasked"] else host["MaskedPaths"],
+        readonly_paths=() if options["unmasked"] else host["ReadonlyPaths"],
+        readonly_rootfs=host["ReadonlyRootfs"],
+        devices=devices(host),
+        device_rules=_device_rules(host),
+        sysctls=host["Sysctls"],
+        rlimits=rlimits(host, settings),
+        resources=from_host_config(host),
+        oom_score_adj=host["OomScoreAdj"],
+        annotations=host["Annotations"],
+    )
+    if host["Init"]:
+        _put_init_first(spec)
+    trust.apply(spec)
+    return spec
+
+
+def environment(record: Record) -> list[str]:
+    """Docker's order: PATH, HOSTNAME, TERM on a terminal, then the container's own, which override them."""
+    base = [DEFAULT_PATH, f"HOSTNAME={hostname(record)}", *(["TERM=xterm"] if record.config["Tty"] else [])]
+    return merge_env(base, record.config["Env"] or ())
+
+
+def hostname(record: Record) -> str:
+    if record.config["Hostname"]:
+        return str(record.config["Hostname"])
+    return os.uname().nodename if record.host["UTSMode"] == "host" or record.host["NetworkMode"] == "host" else record.id[:12]
+
+
+def namespaces(host: Mapping[str, Any], netns: str | None, pid_of: PidOf) -> dict[str, str | None]:
+    found: dict[str, str | None] = {"mount": None}
+    if netns is not None:
+        found["network"] = netns
+    for kind, mode in (("pid", host["PidMode"]), ("ipc", host["IpcMode"]), ("uts", host["UTSMode"]), ("cgroup", host["CgroupnsMode"])):
+        if mode.startswith("container:"):
+            found[kind] = f"/proc/{pid_of(mode.removeprefix('container:'))}/ns/{kind}"
+        elif mode in {"", "private", "shareable", "none"}:
+            found[kind] = None
+        elif mode != "host":
+            raise InvalidInput(f"invalid {kind.upper()} mode: {mode}")
+    if host["NetworkMode"] == "host" and not host["UTSMode"]:
+        found["uts"] = None  # a hostname of its own may still be set
+    if host["Privileged"] and host["CgroupnsMode"] == "private":
+        found["cgroup"] = None
+    return found
+
+
+def _shared_memory(host: Mapping[str, Any], pid_of: PidOf) -> list[dict[str, Any]]:
+    """The /dev/shm of the container whose IPC namespace is joined, or of the host."""
+    mode = host["IpcMode"]
+    if mode.startswith("container:"):
+        source = f"/proc/{pid_of(mode.removeprefix('container:'))}/root/dev/shm"
+    elif mode == "host":
+        source = SHM
+    else:
+        return []
+    return [{"destination": SHM, "type": "bind", "source": source, "options": ["rbind", "rprivate"]}]
+
+
+def _network_files(container: Container, mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """/etc/hosts, /etc/hostname and /etc/resolv.conf, where the engine made them and the user mounted none."""
+    taken = {mount["destination"] for mount in mounts}
+    paths = container.paths
+    access = "ro" if container.record.host["ReadonlyRootfs"] else "rw"
+    found = []
+    for destination, source in (("/etc/resolv.conf", paths.resolv_conf), ("/etc/hostname", paths.hostname), ("/etc/hosts", paths.hosts)):
+        if destination not in taken and source.exists():
+            found.append({"destination": destination, "type": "bind", "source": str(source), "options": ["rbind", "rprivate", access]})
+    return found
+
+
+def oci_mount(point: MountPoint, sources: Mapping[str, Path]) -> dict[str, Any]:
+    access = "rw" if point.rw else "ro"
+    if point.type == "tmpfs":
+        options = ["nosuid", "nodev", "noexec", *point.options]
+        return {"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options}
+    source = point.source
+    if point.type == "volume":
+        source = str(sources[point.name])
+        if point.subpath:
+            source = os.path.join(source, point.subpath)
+    options = ["rbind" if point.recursive else "bind", access, point.propagation or "rprivate"]
+    return {"destination": point.destination, "type": "bind", "source": source, "options": options}
+
+
+def security_options(items: Any) -> dict[str, Any]:
+    """--security-opt: no-new-privileges, seccomp=unconfined|<JSON>, apparmor=, systempaths=unconfined, label= (no SELinux here)."""
+    found: dict[str, Any] = {"no-new-privileges": False, "seccomp": "default", "apparmor": "", "unmasked": False}
+    for item in items:
+        name, separator, value = item.partition("=")
+        if not separator:
+            name, _, value = item.partition(":")
+        if name == "no-new-privileges":
+            found[name] = value in {"", "true"}
+        elif name == "seccomp":
+            found[name] = _seccomp(value)
+        elif name == "apparmor":
+            found[name] = "" if value == "unconfined" else value
+        elif name == "systempaths" and value == "unconfined":
+            found["unmasked"] = True
+        elif name not in {"label", "disable", "writable-cgroups"}:
+            raise InvalidInput(f'invalid --security-opt 2: "{item}"')
+    return found
+
+
+def _seccomp(value: str) -> Any:
+    if value in {"unconfined", "builtin"}:
+        return None if value == "unconfined" else "default"
+    try:
+        profile = json.loads(value)
+    except ValueError as error:
+        raise InvalidInput(f"Decoding seccomp profile failed: {error}") from error
+    if not isinstance(profile, dict):
+        raise InvalidInput("Decoding seccomp profile failed: it must be a JSON object")
+    return profile
+
+
+def devices(host: Mapping[str, Any]) -> list[Device]:
+    found: list[Device] = []
+    for wanted in host["Devices"] or ():
+        source = wanted.get("PathOnHost") or ""
+        found += host_devices(source, wanted.get("PathInContainer") or source, wanted.get("CgroupPermissions") or "rwm")
+    if host["DeviceRequests"]:
+        raise NotSupported("device requests (--gpus) are not supported yet")
+    return found
+
+
+def _device_rules(host: Mapping[str, Any]) -> list[dict[str, Any]]:
+    rules = []
+    for text in host["DeviceCgroupRules"] or ():
+        try:
+            kind, numbers, access = text.split()
+            major, minor = numbers.split(":")
+            rule: dict[str, Any] = {"allow": True, "type": kind, "access": access}
+            rule |= {name: int(number) for name, number in (("major", major), ("minor", minor)) if number != "*"}
+        except ValueError as error:
+            raise InvalidInput(f"invalid device cgroup rule format: '{text}'") from error
+        if kind not in {"a", "b", "c"} or set(access) - set("rwm"):
+            raise InvalidInput(f"invalid device cgroup rule format: '{text}'")
+        rules.append(rule)
+    return rules
+
+
+def rlimits(host: Mapping[str, Any], settings: Settings) -> list[dict[str, Any]]:
+    chosen = {
+        name: {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, (soft, hard) in settings.default_ulimits.items()
+    }
+    for limit in host["Ulimits"] or ():
+        chosen[limit["Name"]] = {"type": f"RLIMIT_{limit['Name'].upper()}", "soft": limit["Soft"], "hard": limit["Hard"]}
+    return list(chosen.values())
+
+
+def _console_size(size: Any) -> tuple[int, int] | None:
+    match size:
+        case [int(rows), int(columns)] if rows > 0 and columns > 0:
+            return rows, columns
+        case _:
+            return None
+
+
+def _put_init_first(spec: dict[str, Any]) -> None:
+    found = next((path for name in INITS if (path := shutil.which(name))), None)
+    if found is None:
+        raise NotSupported("--init needs a small init program on the host and finds none: install tini (apt-get install tini)")
+    options = ["bind", "ro", "nosuid", "nodev"]
+    spec["mounts"].append({"destination": INIT_IN_CONTAINER, "type": "bind", "source": os.path.realpath(found), "options": options})
+    spec["process"]["args"] = [INIT_IN_CONTAINER, "--", *spec["process"]["args"]]

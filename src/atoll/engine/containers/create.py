@@ -1,0 +1,165 @@
+"""POST /containers/create: an image and a body become a row, a directory and volumes.
+
+The row is written first, as "creating"; only when everything is there does it become "created". A crash in between leaves a row that
+recovery takes away with all it names.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from atoll.engine.containers import mounts, networking
+from atoll.engine.containers.bundle import security_options
+from atoll.engine.containers.config import container_config, host_config
+from atoll.engine.containers.record import Container, Record, Status
+from atoll.engine.containers.rootfs import ImageRoot
+from atoll.engine.names import new_id
+from atoll.engine.services import Services
+from atoll.errors import InvalidInput, NotFound
+from atoll.images import Image
+from atoll.runtime.spec import capability_set, merge_env
+
+
+class Creator:
+    def __init__(self, services: Services, clock: Callable[[], int] = time.time_ns) -> None:
+        self._services = services
+        self._clock = clock
+
+    async def create(self, name: str | None, body: Mapping[str, Any], *, trusted: bool = True) -> tuple[Container, list[str]]:
+        """The container and warnings. `trusted`: asked for in process. Raises NotFound (the image), Conflict (the name), InvalidInput."""
+        services = self._services
+        config, host = container_config(body), host_config(body.get("HostConfig"))
+        given = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+        if not config["Image"]:
+            raise InvalidInput("no image specified: the field Image is empty")
+        image = services.images.resolve(config["Image"])
+        image_name = config["Image"]
+        adopt(config, image)
+        self._check(config, host, given, trusted=trusted)
+        container_id = new_id()
+        record = Record(
+            id=container_id,
+            name=services.registry.claim(name, container_id),
+            created_ns=self._clock(),
+            image=image.id,
+            image_name=image_name,
+            config=config,
+            host=host,
+            networking=self._networks(host, given),
+            status=Status.CREATING,
+        )
+        return await self._realise(record, image), warnings(host)
+
+    def _check(self, config: dict[str, Any], host: dict[str, Any], given: Any, *, trusted: bool) -> None:
+        if not isinstance(given, dict):
+            raise InvalidInput("invalid JSON: field NetworkingConfig.EndpointsConfig: must be an object")
+        if not (config["Entrypoint"] or config["Cmd"]):
+            raise InvalidInput("no command specified")
+        networking.check(config, host, given, trusted=trusted)
+        capability_set(host["CapAdd"] or (), host["CapDrop"] or (), privileged=host["Privileged"])
+        security_options(host["SecurityOpt"] or ())
+
+    def _networks(self, host: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+        """By name, whatever the client called them; one that does not exist is left for start to refuse, as Docker does."""
+        wanted = {}
+        for reference, settings in networking.wanted_networks(host, given).items():
+            try:
+                wanted[self._services.networks.get(reference).name] = settings
+            except NotFound:
+                wanted[reference] = settings
+        return wanted
+
+    async def _realise(self, record: Record, image: Image) -> Container:
+        services = self._services
+        new_volumes: list[str] = []
+        try:
+            points = mounts.plan(record.config, record.host, self._mounts_of)
+            container = services.registry.add(record)
+        except BaseException:
+            services.registry.release(record.name, record.id)
+            raise
+        try:
+            container.paths.root.mkdir(parents=True, mode=0o710)
+            container.paths.upper.mkdir(mode=0o755)
+            container.paths.work.mkdir(mode=0o700)
+            made, new_volumes = mounts.realise(points, services.volumes)
+            to_fill = [point for point in made if point.type == "volume" and not point.no_copy]
+            if to_fill:
+                await asyncio.to_thread(fill_volumes, services, image, to_fill)
+            container.save(status=Status.CREATED, mounts=tuple(point.row() for point in made))
+        except BaseException:
+            services.registry.forget(container)
+            shutil.rmtree(container.paths.root, ignore_errors=True)
+            for volume in new_volumes:
+                services.volumes.remove(volume, force=True)
+            raise
+        for volume in new_volumes:
+            services.events.publish("volume", "create", volume, {"driver": "local"})
+        services.container_event(container, "create")
+        return container
+
+    def _mounts_of(self, name: str) -> list[mounts.MountPoint]:
+        return [mounts.MountPoint.from_row(row) for row in self._services.registry.get(name).record.mounts]
+
+
+def adopt(config: dict[str, Any], image: Image) -> None:
+    """Fills `config`, in place, with what the image says and the user does not: Docker's rules of merging."""
+    base = image.runtime_config
+    if config["Entrypoint"] is None:
+        # An entrypoint of the user's own drops the image's command with it.
+        config["Entrypoint"] = base.get("Entrypoint") or None
+        if not config["Cmd"]:
+            config["Cmd"] = base.get("Cmd") or None
+    elif config["Entrypoint"] in ([], [""]):
+        config["Entrypoint"] = None
+    config["Env"] = merge_env(base.get("Env") or [], config["Env"] or [])
+    for name in ("WorkingDir", "User", "StopSignal"):
+        config[name] = config[name] or base.get(name) or ""
+    config["Labels"] = {**(base.get("Labels") or {}), **config["Labels"]}
+    for name in ("ExposedPorts", "Volumes"):
+        merged = {**{key: {} for key in base.get(name) or ()}, **(config[name] or {})}
+        config[name] = merged or None
+    for name in ("StopTimeout", "Shell", "OnBuild"):
+        config[name] = config[name] if config[name] is not None else base.get(name)
+    config["Healthcheck"] = merge_health(base.get("Healthcheck"), config["Healthcheck"])
+
+
+def merge_health(base: dict[str, Any] | None, own: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The user's health check, each of its empty fields taken from the image's."""
+    if not own:
+        return base
+    merged = {**(base or {}), **{name: value for name, value in own.items() if value}}
+    for name in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"):
+        value = merged.get(name, 0)
+        if not isinstance(value, int) or value < 0:
+            raise InvalidInput(f"{name} in Healthcheck cannot be negative or less than 1ms")
+    test = merged.get("Test")
+    if test is not None and not (isinstance(test, list) and all(isinstance(word, str) for word in test)):
+        raise InvalidInput("invalid JSON: field Healthcheck.Test: must be a list of strings")
+    if test and test[0] not in {"NONE", "CMD", "CMD-SHELL"}:
+        raise InvalidInput(f"Unknown healthcheck type: {test[0]}")
+    return merged or None
+
+
+def warnings(host: Mapping[str, Any]) -> list[str]:
+    found = []
+    if host["NetworkMode"] == "host" and (host["PortBindings"] or host["PublishAllPorts"]):
+        found.append("Published ports are discarded when using host network mode")
+    return found
+
+
+def fill_volumes(services: Services, image: Image, points: list[mounts.MountPoint]) -> None:
+    """Copies what the image has at each mount point into its volume, where that is empty. Runs in a thread."""
+    from atoll.volumes import copy_up
+
+    with ImageRoot(services.images, image) as root:
+        for point in points:
+            if point.subpath:
+                continue
+            with root.directory(point.destination) as source:
+                if source is not None:
+                    copy_up(source, services.volumes.path(point.name))

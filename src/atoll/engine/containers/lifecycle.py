@@ -1,0 +1,364 @@
+"""Start, stop and end of containers: each act between a row that tells the intent and one that tells it is done.
+
+Acts on one container are ordered by its lock. The end of its main process arrives as an event of the runtime and takes the same lock, so an
+exit that overtakes its start is dealt with after it. Who waits for an exit is told once the container's network is gone and its row says
+"exited": what they look at next is true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import signal as signals
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import orjson
+
+from atoll import units
+from atoll.engine.containers import bundle, health, layers, restart
+from atoll.engine.containers.mounts import MountPoint
+from atoll.engine.containers.record import Container, Status
+from atoll.engine.services import Services
+from atoll.errors import AtollError, Conflict, InUse, InvalidInput, NotFound
+from atoll.runtime import Attach, ExitStatus, StartFailed
+
+log = logging.getLogger(__name__)
+
+STOP_TIMEOUT_S = 10  # Docker's default grace
+KILL_WAIT_S = 10.0  # a killed process that is still there after this long hangs in the kernel
+
+
+class NotModified(AtollError):
+    """The container is already in the state asked for (304)."""
+
+
+class Lifecycle:
+    def __init__(self, services: Services, remove: Callable[[Container], Awaitable[None]]) -> None:
+        self._services = services
+        self._remove = remove
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closing = False
+        services.runtime.on_exit.append(self._on_exit)
+
+    # start --------------------------------------------------------------------------------------------------------------------------
+
+    async def start(self, container: Container, *, by_policy: bool = False) -> None:
+        """Raises NotModified where it runs, Conflict, StartFailed and whatever network or mounts raise; the row then says why."""
+        if container.is_up:
+            raise NotModified(f"container {container.id} is already running")
+        if container.restart_task is not None and not by_policy:
+            container.restart_task.cancel()
+            container.restart_task = None
+        async with container.lock:
+            if container.is_up:
+                raise NotModified(f"container {container.id} is already running")
+            self._check_startable(container)
+            before = container.record
+            container.save(status=Status.STARTING, error="", stopped_by_user=False)
+            attachments = container.take_pending()
+            try:
+                await self._start(container, attachments[0] if attachments else None)
+            except BaseException as error:
+                for attach in attachments:
+                    attach.close()
+                code = error.exit_code if isinstance(error, StartFailed) else 128
+                status = before.status if before.status is not Status.RESTARTING else Status.EXITED
+                finished = time.time_ns() if before.started_ns else 0
+                container.save(status=status, exit_code=code, error=str(error), finished_ns=finished, endpoints={}, pid=0)
+                if isinstance(error, StartFailed):
+                    self._services.container_event(container, "die", exitCode=str(code))
+                    if container.auto_remove:
+                        self._spawn(self._remove(container), f"remove {container.id[:12]}")
+                container.exited(container.exit_status())
+                raise
+            for attach in attachments[1:]:
+                await self._services.runtime.attach(container.id, None, attach)
+
+    def _check_startable(self, container: Container) -> None:
+        if container.removed or container.status in {Status.REMOVING, Status.DEAD}:
+            raise Conflict(f"container {container.id} is marked for removal and cannot be started")
+
+    async def _start(self, container: Container, attach: Attach | None) -> None:
+        services, record = self._services, container.record
+        sources = self._mount_volumes(container)
+        netns, endpoints = await services.networker.connect(container)
+        try:
+            spec = bundle.make_spec(
+                container, netns=netns, sources=sources, pid_of=self._pid_of, settings=services.settings, trust=services.trust
+            )
+            (container.paths.root / "config.json").write_bytes(orjson.dumps(spec))
+            image = services.images.resolve(record.image)
+            rootfs = layers.overlay(services.images, image, services.init_layer, container.paths.upper, container.paths.work)
+            options = record.host["LogConfig"]
+            limit = options["Config"].get("max-size")
+            pid = await services.runtime.start(
+                container.id,
+                container.paths.root,
+                rootfs=rootfs,
+                log=None if options["Type"] == "none" else container.paths.log,
+                log_max_size=units.parse_bytes(limit) if limit else None,
+                log_max_files=int(options["Config"].get("max-file", "1")) if limit else None,
+                stdin=record.config["OpenStdin"],
+                stdin_once=record.config["StdinOnce"],
+                attach=attach,
+            )
+        except BaseException:
+            await services.networker.disconnect(container)
+            self._unmount_volumes(container)
+            raise
+        container.save(status=Status.RUNNING, pid=pid, started_ns=time.time_ns(), endpoints=endpoints, exit_code=0, oom_killed=False)
+        services.container_event(container, "start")
+        health.begin(container, services)
+
+    def _pid_of(self, reference: str) -> int:
+        other = self._services.registry.get(reference)
+        if not other.is_up:
+            raise Conflict(f"cannot join a namespace of a non running container: {other.id}")
+        return other.record.pid
+
+    def _mount_volumes(self, container: Container) -> dict[str, Path]:
+        points = [MountPoint.from_row(row) for row in container.record.mounts]
+        for point in points:
+            if point.type == "bind" and not Path(point.source).exists():
+                if not point.make_source:
+                    raise InvalidInput(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
+                Path(point.source).mkdir(parents=True, exist_ok=True)
+        return {point.name: self._services.volumes.mount(point.name) for point in points if point.type == "volume"}
+
+    def _unmount_volumes(self, container: Container) -> None:
+        """Gives back the file systems that volumes with options brought, where no other container runs with them."""
+        names = {row["name"] for row in container.record.mounts if row["type"] == "volume"}
+        for other in self._services.registry:
+            if other is not container and other.is_up:
+                names -= {row["name"] for row in other.record.mounts}
+        for name in names:
+            with contextlib.suppress(NotFound):
+                self._services.volumes.unmount(name)
+
+    # end ----------------------------------------------------------------------------------------------------------------------------
+
+    def _on_exit(self, status: ExitStatus) -> None:
+        container = self._services.registry.find(status.id)
+        if status.exec_id is None and container is not None:
+            self._spawn(self.ended(container, status), f"exit of {status.id[:12]}")
+
+    def _spawn(self, work: Awaitable[None], name: str) -> None:
+        if self._is_closing:
+            if asyncio.iscoroutine(work):
+                work.close()
+            return  # what happens now is found by recovery at the next start
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("%s failed", name)
+
+        task = asyncio.create_task(run(), name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def ended(self, container: Container, status: ExitStatus) -> None:
+        """What follows the end of the main process: row, network, event, who waits; then restart, removal or rest."""
+        services = self._services
+        async with container.lock:
+            if not container.is_up:
+                return  # recovery was there first
+            health.end(container)
+            container.save(
+                status=Status.EXITED,
+                pid=0,
+                exit_code=status.code,
+                oom_killed=status.oom_killed,
+                finished_ns=status.finished_ns,
+                endpoints={},
+            )
+            await services.networker.disconnect(container)
+            self._unmount_volumes(container)
+            with contextlib.suppress(NotFound):
+                await services.runtime.delete(container.id)
+            container.exec_ids.clear()
+            if status.oom_killed:
+                services.container_event(container, "oom")
+            seconds = max(0, container.record.finished_ns - container.record.started_ns) // units.NS
+            services.container_event(container, "die", exitCode=str(status.code), execDuration=str(seconds))
+            again = restart.wants_restart(container.record)
+            if again:
+                container.restart_delay_s = restart.next_delay(container.record, container.restart_delay_s)
+                container.save(status=Status.RESTARTING, restart_count=container.record.restart_count + 1)
+                container.restart_task = asyncio.create_task(self._restart_later(container), name=f"restart {container.id[:12]}")
+            container.exited(status)
+        if not again and container.auto_remove and not container.is_restarting:
+            await self._remove(container)
+
+    async def _restart_later(self, container: Container) -> None:
+        try:
+            await asyncio.sleep(container.restart_delay_s)
+            await self.start(container, by_policy=True)
+        except NotModified:
+            pass  # the user was quicker
+        except AtollError as error:
+            log.warning("container %s does not start again: %s", container.id[:12], error)
+        except Exception:
+            log.exception("container %s does not start again", container.id[:12])
+        finally:
+            container.restart_task = None
+
+    # signals ------------------------------------------------------------------------------------------------------------------------
+
+    async def stop(self, container: Container, timeout: int | None = None, signal: str | None = None) -> None:  # noqa: ASYNC109
+        """The stop signal, a time of grace in seconds (-1 for ever), then SIGKILL. Raises NotModified where it does not run."""
+        if self._cancel_restart(container):
+            return
+        async with container.lock:
+            pass  # a start that is under way comes first
+        if not container.is_up:
+            raise NotModified(f"container {container.id} is not running")
+        config = container.record.config
+        number = parse_signal(signal or config["StopSignal"] or "SIGTERM")
+        grace = timeout if timeout is not None else config["StopTimeout"] if config["StopTimeout"] is not None else STOP_TIMEOUT_S
+        container.save(stopped_by_user=True)
+        ended = self.next_exit(container)
+        if grace != 0:
+            await self._signal(container, number)
+        if container.status is Status.PAUSED:
+            await self._services.runtime.resume(container.id)
+        if grace == 0 or not await _within(ended, grace if grace >= 0 else None):
+            await self._signal(container, signals.SIGKILL)
+        if not await _within(ended, KILL_WAIT_S):
+            raise AtollError(f"container {container.id} does not end after SIGKILL: a process of it hangs in the kernel")
+        self._services.container_event(container, "stop")
+
+    async def kill(self, container: Container, signal: str = "KILL") -> None:
+        """Raises Conflict where it does not run."""
+        number = parse_signal(signal)
+        if self._cancel_restart(container):
+            return
+        if not container.is_up:
+            raise Conflict(f"cannot kill container: {container.name}: container {container.id} is not running")
+        stop_signal = container.record.config["StopSignal"] or "SIGTERM"
+        if number in {signals.SIGKILL, parse_signal(stop_signal)}:
+            container.save(stopped_by_user=True)
+        ended = self.next_exit(container)
+        await self._signal(container, number)
+        if number == signals.SIGKILL:
+            if container.status is Status.PAUSED:
+                with contextlib.suppress(Conflict, NotFound):
+                    await self._services.runtime.resume(container.id)
+            await _within(ended, KILL_WAIT_S)
+
+    def _cancel_restart(self, container: Container) -> bool:
+        if container.restart_task is None or container.status is not Status.RESTARTING:
+            return False
+        container.restart_task.cancel()
+        container.restart_task = None
+        container.save(status=Status.EXITED, stopped_by_user=True)
+        self._services.container_event(container, "stop")
+        container.exited(container.exit_status())
+        return True
+
+    async def _signal(self, container: Container, number: int) -> None:
+        with contextlib.suppress(Conflict, NotFound):  # it has just ended by itself
+            await self._services.runtime.signal(container.id, number)
+        self._services.container_event(container, "kill", signal=str(number))
+
+    async def restart(self, container: Container, timeout: int | None = None, signal: str | None = None) -> None:  # noqa: ASYNC109
+        container.is_restarting = True  # keeps --rm from taking it away in between
+        try:
+            with contextlib.suppress(NotModified):
+                await self.stop(container, timeout, signal)
+            await self.start(container)
+        finally:
+            container.is_restarting = False
+        self._services.container_event(container, "restart")
+
+    async def pause(self, container: Container) -> None:
+        async with container.lock:
+            if container.status is Status.PAUSED:
+                raise Conflict(f"Container {container.id} is already paused")
+            if not container.is_up:
+                raise Conflict(f"Container {container.id} is not running")
+            await self._services.runtime.pause(container.id)
+            container.save(status=Status.PAUSED)
+        self._services.container_event(container, "pause")
+
+    async def resume(self, container: Container) -> None:
+        async with container.lock:
+            if container.status is not Status.PAUSED:
+                raise Conflict(f"Container {container.id} is not paused")
+            await self._services.runtime.resume(container.id)
+            container.save(status=Status.RUNNING)
+        self._services.container_event(container, "unpause")
+
+    def next_exit(self, container: Container) -> asyncio.Future[ExitStatus]:
+        future: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+        container.exits.append(future)
+        return future
+
+    async def close(self) -> None:
+        """Leaves containers running; what is under way is given up, and recovery will find it."""
+        self._is_closing = True
+        for container in self._services.registry:
+            health.end(container)
+            if container.restart_task is not None:
+                container.restart_task.cancel()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _within(future: asyncio.Future[ExitStatus], seconds: float | None) -> bool:
+    done, _ = await asyncio.wait((future,), timeout=seconds)
+    return bool(done)
+
+
+def parse_signal(text: str) -> int:
+    """The number of "SIGTERM", "TERM", "15", "RTMIN+3". Raises InvalidInput with Docker's words."""
+    bare = text.strip().upper().removeprefix("SIG")
+    if bare.isdigit() and 0 < int(bare) <= 64:
+        return int(bare)
+    base, _, offset = bare.partition("+")
+    if base == "RTMIN" and offset.isdigit():
+        return int(signals.SIGRTMIN) + int(offset)
+    try:
+        return int(signals.Signals[f"SIG{bare}"])
+    except KeyError:
+        raise InvalidInput(f"invalid signal: {text}") from None
+
+
+async def remove(services: Services, container: Container, *, force: bool = False, volumes: bool = False) -> None:
+    """Takes a container away with all that is its own. Raises Conflict where it runs and is not forced."""
+    async with container.lock:
+        if container.removed:
+            return
+        if container.is_up:
+            if not force:
+                raise Conflict(
+                    f'cannot remove container "/{container.name}": container is running: stop the container before removing or force remove'
+                )
+            raise InUse(f"container {container.id} still runs")
+        container.save(status=Status.REMOVING)
+        with contextlib.suppress(NotFound):
+            await services.runtime.delete(container.id)
+        await services.networker.disconnect(container)
+        await asyncio.to_thread(shutil.rmtree, container.paths.root, ignore_errors=True)
+        services.registry.forget(container)
+        for attach in container.take_pending():
+            attach.close()
+        services.container_event(container, "destroy")
+        container.gone()
+    if volumes:
+        remove_anonymous_volumes(services, container)
+
+
+def remove_anonymous_volumes(services: Services, container: Container) -> None:
+    """Those that were made for this container alone and that nobody gave a name."""
+    for row in container.record.mounts:
+        if row["anonymous"]:
+            with contextlib.suppress(InUse, NotFound):  # another container has it, by --volumes-from
+                services.volumes.remove(row["name"])
+                services.events.publish("volume", "destroy", row["name"], {"driver": "local"})

@@ -1,0 +1,254 @@
+"""The log of a container, read back: `docker logs` with since, until, tail, timestamps and follow.
+
+The keeper writes one line for each line of output in CRI's format, "2026-01-02T03:04:05.123456789Z stdout F text". Every field before the
+text has a fixed width, so that a line is cut by offsets and times compare as bytes. Rotated files (`<log>.1` and up, the highest the
+oldest) are read first. Following waits for inotify; the end of the container, told by the caller, ends it after a last look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoll import units
+from atoll.kernel.inotify import IN_MODIFY, IN_MOVE_SELF, Watch
+
+BLOCK = 256 * 1024  # bytes read at a time
+_TIME_END = 30  # "2026-01-02T03:04:05.123456789Z"
+_STREAM = slice(31, 37)  # "stdout" or "stderr"
+_TAG = 38  # "F": ends with a newline; "P": the next piece goes on
+_TEXT = 40
+
+Piece = tuple[str, bytes]
+"""A stream's name and a line (or a piece of a long one), its newline included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a log is wanted. Times are nanoseconds since 1970; `tail` None means all."""
+
+    stdout: bool = True
+    stderr: bool = True
+    since_ns: int | None = None
+    until_ns: int | None = None
+    tail: int | None = None
+    timestamps: bool = False
+
+
+class _Filter:
+    """Log lines to pieces, by the selection. Holds what must be known from one block to the next."""
+
+    def __init__(self, selection: Selection) -> None:
+        self._streams = {name for name, wanted in ((b"stdout", selection.stdout), (b"stderr", selection.stderr)) if wanted}
+        self._since = units.timestamp(max(selection.since_ns, 0)).encode() if selection.since_ns else b""
+        self._until = units.timestamp(selection.until_ns).encode() if selection.until_ns else b""
+        self._timestamps = selection.timestamps
+        self._inside: set[bytes] = set()  # streams whose last piece did not end its line
+        self.is_over = False
+
+    def __call__(self, lines: list[bytes]) -> list[Piece]:
+        pieces: list[Piece] = []
+        for line in lines:
+            stream = line[_STREAM]
+            if stream not in self._streams or len(line) < _TEXT:
+                continue
+            if self._since and line[:_TIME_END] < self._since:
+                continue
+            if self._until and line[:_TIME_END] > self._until:
+                self.is_over = True
+                break
+            text = line[_TEXT:]
+            if self._timestamps and stream not in self._inside:
+                text = line[: _TIME_END + 1] + text
+            if line[_TAG] == 0x46:  # F
+                text += b"\n"
+                self._inside.discard(stream)
+            else:
+                self._inside.add(stream)
+            pieces.append((stream.decode(), text))
+        return pieces
+
+
+def files(log: Path) -> list[Path]:
+    """The log's files, the oldest first."""
+    rotated = []
+    number = 1
+    while (path := log.with_name(f"{log.name}.{number}")).exists():
+        rotated.append(path)
+        number += 1
+    return [*reversed(rotated), log]
+
+
+async def read(log: Path, selection: Selection, ended: Awaitable[object] | None = None) -> AsyncIterator[list[Piece]]:
+    """Batches of pieces. With `ended` (the container's end) it goes on with what is written until then; else it ends with the file."""
+    select = _Filter(selection)
+    paths = files(log)
+    skip = _tail_start(paths, selection) if selection.tail is not None else (0, 0)
+    for index, path in enumerate(paths[:-1]):
+        if index >= skip[0]:
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+                file.seek(skip[1] if index == skip[0] else 0)
+                for lines in _blocks(file):
+                    if pieces := select(lines):
+                        yield pieces
+                        await asyncio.sleep(0)  # a long log must not hold up the loop
+                    if select.is_over:
+                        return
+    start = skip[1] if skip[0] == len(paths) - 1 else 0
+    async for lines in _last_file(log, start, ended):
+        if pieces := select(lines):
+            yield pieces
+            await asyncio.sleep(0)
+        if select.is_over:
+            return
+
+
+def _blocks(file: io.BufferedReader) -> Iterator[list[bytes]]:
+    """Whole lines without their newlines; the file is left before an unfinished one."""
+    rest = b""
+    while block := file.read(BLOCK):
+        lines = (rest + block).split(b"\n")
+        rest = lines.pop()
+        if lines:
+            yield lines
+    if rest:
+        file.seek(-len(rest), os.SEEK_CUR)
+
+
+async def _last_file(log: Path, start: int, ended: Awaitable[object] | None) -> AsyncIterator[list[bytes]]:
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(log.open("rb"))
+        except FileNotFoundError:
+            if ended is None:
+                return
+            _touch(log)
+            file = stack.enter_context(log.open("rb"))
+        file.seek(start)
+        if ended is None:
+            for lines in _blocks(file):
+                yield lines
+            return
+        follower = stack.enter_context(contextlib.closing(_Growth(log)))
+        end = asyncio.ensure_future(ended)
+        stack.callback(end.cancel)
+        while True:
+            is_over = end.done()
+            for lines in _blocks(file):
+                yield lines
+            if _was_rotated(file, log):
+                for lines in _blocks(file):
+                    yield lines
+                file = stack.enter_context(log.open("rb"))
+                follower.watch()
+            elif is_over:
+                return
+            else:
+                await follower.wait(end)
+
+
+def _touch(log: Path) -> None:
+    """So that there is something to watch before the first line comes."""
+    os.close(os.open(log, os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _was_rotated(file: io.BufferedReader, log: Path) -> bool:
+    try:
+        return os.stat(log).st_ino != os.fstat(file.fileno()).st_ino
+    except FileNotFoundError:
+        return False  # between two renames, or removed with its container
+
+
+class _Growth:
+    """Waits until a log is written to or rotated."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = str(log)
+        self._inotify = Watch()
+        self._woken = asyncio.Event()
+        try:
+            self.watch()
+        except BaseException:
+            self._inotify.close()
+            raise
+        asyncio.get_running_loop().add_reader(self._inotify.fileno(), self._fired)
+
+    def watch(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self._inotify.watch(self._log, IN_MODIFY | IN_MOVE_SELF)
+        self._woken.set()  # what was written before the watch stood
+
+    def _fired(self) -> None:
+        self._inotify.drain()
+        self._woken.set()
+
+    async def wait(self, end: asyncio.Future[object]) -> None:
+        woken = asyncio.ensure_future(self._woken.wait())
+        try:
+            await asyncio.wait((woken, end), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+        self._woken.clear()
+
+    def close(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._inotify.fileno())
+        self._inotify.close()
+
+
+def _tail_start(paths: list[Path], selection: Selection) -> tuple[int, int]:
+    """Which file and which offset the last `tail` lines (of the wanted streams) begin at."""
+    wanted = selection.tail or 0
+    if wanted <= 0:
+        last = paths[-1]
+        return len(paths) - 1, _last_line_end(last)
+    streams = {name for name, chosen in ((b"stdout", selection.stdout), (b"stderr", selection.stderr)) if chosen}
+    found = 0
+    begin = (0, 0)
+    for index in range(len(paths) - 1, -1, -1):
+        for offset, line in _lines_backward(paths[index]):
+            if line[_STREAM] not in streams or len(line) < _TEXT:
+                continue
+            if line[_TAG] == 0x46 or found == 0:
+                found += 1
+            if found > wanted:
+                return begin
+            begin = (index, offset)
+    return begin if found else (0, 0)
+
+
+def _last_line_end(path: Path) -> int:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        return file.seek(0, os.SEEK_END)
+    return 0
+
+
+def _lines_backward(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Offset and text of each whole line, the last first."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        start = file.seek(0, os.SEEK_END)
+        rest = b""  # read, but its line begins further ahead in the file
+        while start > 0:
+            size = min(BLOCK, start)
+            start -= size
+            file.seek(start)
+            data = file.read(size) + rest
+            *lines, unfinished = data.split(b"\n")
+            if not lines:
+                rest = unfinished
+                continue
+            offset = start + len(data) - len(unfinished)
+            for line in reversed(lines[1:]):
+                offset -= len(line) + 1
+                yield offset, line
+            rest = lines[0] + b"\n"
+        if rest.endswith(b"\n"):
+            yield 0, rest[:-1]

@@ -1,0 +1,254 @@
+"""What is mounted into a container: Binds, Mounts, Tmpfs, image volumes and --volumes-from become one list of mount points.
+
+Reading is pure (`plan`); making the volumes and host directories they need is `realise`, once, at create. The rules are Docker's: a bind
+of -v makes its missing host directory, one of --mount does not; an image's volume gives way to whatever the user puts at its place.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from atoll.errors import InvalidInput, NotFound
+from atoll.volumes import Volumes
+
+PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
+_IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated"})  # SELinux labels and other systems' caching
+_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
+_TMPFS_OPTION = re.compile(r"[a-z]+(?:=[A-Za-z0-9.%_-]+)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class MountPoint:
+    """One mount. `source` is a host path (empty for tmpfs); `name` and `driver` are a volume's."""
+
+    type: str  # bind, volume, tmpfs
+    destination: str
+    source: str = ""
+    name: str = ""
+    driver: str = ""
+    mode: str = ""
+    rw: bool = True
+    propagation: str = ""
+    options: tuple[str, ...] = ()  # of a tmpfs
+    subpath: str = ""
+    recursive: bool = True
+    no_copy: bool = False
+    make_source: bool = False
+    anonymous: bool = False
+    labels: tuple[tuple[str, str], ...] = ()
+    driver_options: tuple[tuple[str, str], ...] = ()
+
+    def wire(self) -> dict[str, Any]:
+        """The MountPoint of inspect and list."""
+        point: dict[str, Any] = {"Type": self.type}
+        if self.name:
+            point["Name"] = self.name
+        point |= {"Source": self.source, "Destination": self.destination}
+        if self.driver:
+            point["Driver"] = self.driver
+        return point | {"Mode": self.mode, "RW": self.rw, "Propagation": self.propagation}
+
+    def row(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> MountPoint:
+        pairs = {name: tuple((key, value) for key, value in row[name]) for name in ("labels", "driver_options")}
+        return cls(**{**row, "options": tuple(row["options"]), **pairs})
+
+
+def plan(config: Mapping[str, Any], host: Mapping[str, Any], volumes_from: Callable[[str], Iterable[MountPoint]]) -> list[MountPoint]:
+    """The mount points a container asks for, by destination. `volumes_from(name)` gives another container's. Raises InvalidInput."""
+    points: dict[str, MountPoint] = {}
+    for text in host["VolumesFrom"] or ():
+        name, _, mode = text.partition(":")
+        if mode not in {"", "ro", "rw", "z", "Z"}:
+            raise InvalidInput(f"invalid mode: {mode}")
+        for point in volumes_from(name):
+            points[point.destination] = replace(point, rw=point.rw and mode != "ro", no_copy=True, anonymous=False)
+    own: dict[str, MountPoint] = {}
+    for text in host["Binds"] or ():
+        _add(own, parse_bind(text, host["VolumeDriver"]))
+    for body in host["Mounts"] or ():
+        _add(own, parse_mount(body))
+    for target, options in (host["Tmpfs"] or {}).items():
+        _add(own, MountPoint("tmpfs", _destination(target), options=_tmpfs_options(options), mode=options))
+    points |= own
+    for target in config["Volumes"] or ():
+        destination = _destination(target)
+        if destination not in points:
+            points[destination] = MountPoint("volume", destination, driver=host["VolumeDriver"] or "local")
+    return list(points.values())
+
+
+def _add(points: dict[str, MountPoint], point: MountPoint) -> None:
+    if point.destination in points:
+        raise InvalidInput(f"Duplicate mount point: {point.destination}")
+    points[point.destination] = point
+
+
+def parse_bind(text: str, driver: str = "") -> MountPoint:
+    """Reads "source:destination[:options]", where the source is a host path or a volume's name. Raises InvalidInput."""
+    parts = text.split(":")
+    if len(parts) == 1:
+        parts = ["", parts[0]]
+    if len(parts) > 3 or not parts[1]:
+        raise InvalidInput(f"invalid volume specification: '{text}'")
+    source, target, mode = parts[0], parts[1], parts[2] if len(parts) == 3 else ""
+    destination = _destination(target, text)
+    rw, propagation, no_copy = _modes(mode, text)
+    if source.startswith("/"):
+        return MountPoint(
+            "bind", destination, os.path.normpath(source), mode=mode, rw=rw, propagation=propagation or "rprivate", make_source=True
+        )
+    if source and not _VOLUME_NAME.fullmatch(source):
+        raise InvalidInput(
+            f'create {source}: "{source}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
+            "allowed. If you intended to pass a host directory, use absolute path"
+        )
+    if propagation:
+        raise InvalidInput(f"invalid volume specification: '{text}': a volume has no propagation mode")
+    return MountPoint("volume", destination, name=source, driver=driver or "local", mode=mode or "z", rw=rw, no_copy=no_copy)
+
+
+def _modes(mode: str, text: str) -> tuple[bool, str, bool]:
+    rw, propagation, no_copy = True, "", False
+    for word in filter(None, mode.split(",")):
+        if word in {"ro", "readonly"}:
+            rw = False
+        elif word in PROPAGATIONS:
+            propagation = word
+        elif word == "nocopy":
+            no_copy = True
+        elif word != "rw" and word not in _IGNORED_MODES:
+            raise InvalidInput(f"invalid mode: {mode}" if mode else f"invalid volume specification: '{text}'")
+    return rw, propagation, no_copy
+
+
+def _destination(target: str, text: str = "") -> str:
+    if not target.startswith("/"):
+        raise InvalidInput(
+            f"invalid volume specification: '{text or target}': "
+            f"invalid mount config: invalid mount path: '{target}' mount path must be absolute"
+        )
+    clean = posixpath.normpath("/" + target.lstrip("/"))
+    if clean == "/":
+        raise InvalidInput(
+            f"invalid volume specification: '{text or target}': invalid mount config: invalid specification: destination can't be '/'"
+        )
+    return clean
+
+
+def _tmpfs_options(text: str) -> tuple[str, ...]:
+    options = tuple(filter(None, text.split(",")))
+    for option in options:
+        if not _TMPFS_OPTION.fullmatch(option):
+            raise InvalidInput(f'invalid tmpfs option "{option}"')
+    return options
+
+
+def parse_mount(body: Mapping[str, Any]) -> MountPoint:
+    """One entry of HostConfig.Mounts. Raises InvalidInput with Docker's words."""
+    kind, target = body.get("Type") or "", body.get("Target") or ""
+    source = body.get("Source") or ""
+    options = {name: body.get(name) or {} for name in ("BindOptions", "VolumeOptions", "TmpfsOptions")}
+    if not all(isinstance(value, str) for value in (kind, target, source)) or not all(
+        isinstance(value, dict) for value in options.values()
+    ):
+        raise InvalidInput("invalid mount config: a field has the wrong type")
+    if not target:
+        raise InvalidInput(f'invalid mount config for type "{kind}": field Target must not be empty')
+    destination, rw = _destination(target), not body.get("ReadOnly")
+    if kind == "bind":
+        return _bind_mount(destination, source, rw, options["BindOptions"])
+    if kind == "volume":
+        return _volume_mount(destination, source, rw, options["VolumeOptions"])
+    if kind == "tmpfs":
+        return _tmpfs_mount(destination, source, rw, options["TmpfsOptions"])
+    raise InvalidInput(f"mount type unknown: {kind}" if kind else "mount type unknown: the field Type is empty")
+
+
+def _bind_mount(destination: str, source: str, rw: bool, options: Mapping[str, Any]) -> MountPoint:
+    if not source.startswith("/"):
+        raise InvalidInput(f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute")
+    propagation = options.get("Propagation") or "rprivate"
+    if propagation not in PROPAGATIONS:
+        raise InvalidInput(f'invalid mount config for type "bind": invalid propagation mode: {propagation}')
+    make_source = bool(options.get("CreateMountpoint"))
+    if not make_source and not os.path.lexists(source):
+        raise InvalidInput(f'invalid mount config for type "bind": bind source path does not exist: {source}')
+    recursive = not options.get("NonRecursive")
+    return MountPoint(
+        "bind", destination, os.path.normpath(source), rw=rw, propagation=propagation, recursive=recursive, make_source=make_source
+    )
+
+
+def _volume_mount(destination: str, source: str, rw: bool, options: Mapping[str, Any]) -> MountPoint:
+    if source and not _VOLUME_NAME.fullmatch(source):
+        raise InvalidInput(
+            f'create {source}: "{source}" includes invalid characters for a local volume name, '
+            'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed.'
+        )
+    driver = options.get("DriverConfig") or {}
+    subpath = options.get("Subpath") or ""
+    if subpath.startswith("/") or ".." in subpath.split("/"):
+        raise InvalidInput('invalid mount config for type "volume": subpath must be a relative path within the volume')
+    return MountPoint(
+        "volume",
+        destination,
+        name=source,
+        driver=driver.get("Name") or "local",
+        mode="z",
+        rw=rw,
+        subpath=subpath,
+        no_copy=bool(options.get("NoCopy")),
+        labels=tuple((options.get("Labels") or {}).items()),
+        driver_options=tuple((driver.get("Options") or {}).items()),
+    )
+
+
+def _tmpfs_mount(destination: str, source: str, rw: bool, options: Mapping[str, Any]) -> MountPoint:
+    if source:
+        raise InvalidInput('invalid mount config for type "tmpfs": field Source must not be specified')
+    chosen = [] if rw else ["ro"]
+    if options.get("SizeBytes"):
+        chosen.append(f"size={int(options['SizeBytes'])}")
+    if options.get("Mode"):
+        chosen.append(f"mode={int(options['Mode']):o}")
+    for item in options.get("Options") or ():
+        chosen += _tmpfs_options("=".join(item) if isinstance(item, list) else str(item))
+    return MountPoint("tmpfs", destination, rw=rw, options=tuple(chosen))
+
+
+def realise(points: Iterable[MountPoint], volumes: Volumes) -> tuple[list[MountPoint], list[str]]:
+    """Makes what the points need: volumes by name (or without one), missing directories of -v. The points with their sources, and the
+    names of the volumes that are new.
+    """
+    made: list[MountPoint] = []
+    created: list[str] = []
+    for point in points:
+        if point.type == "volume":
+            known = bool(point.name) and _exists(volumes, point.name)
+            volume = volumes.create(point.name, driver=point.driver, labels=dict(point.labels), options=dict(point.driver_options))
+            if not known:
+                created.append(volume["Name"])
+            made.append(replace(point, name=volume["Name"], source=volume["Mountpoint"], anonymous=not point.name))
+        else:
+            if point.type == "bind" and point.make_source and not os.path.lexists(point.source):
+                Path(point.source).mkdir(parents=True, exist_ok=True)
+            made.append(point)
+    return made, created
+
+
+def _exists(volumes: Volumes, name: str) -> bool:
+    try:
+        volumes.inspect(name)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,225 @@
+"""A container's place on the network: its namespace, its endpoints, and the files that tell it of them.
+
+NetworkMode decides: a network's name, "none", "host", "container:<other>", or, in process, "netns:<path>", where whoever made the namespace
+has done all of this already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from atoll.engine.containers.bundle import hostname
+from atoll.engine.containers.config import parse_port
+from atoll.engine.containers.inspect import Networking
+from atoll.engine.containers.record import Container
+from atoll.errors import Conflict, InvalidInput, NotFound
+from atoll.network import Networks, PortBinding, host_gateway, hosts_file, resolv_conf_file
+
+NETNS = "netns:"
+CONTAINER = "container:"
+
+Find = Callable[[str], Container]
+
+
+def check(config: Mapping[str, Any], host: Mapping[str, Any], wanted: Mapping[str, Any], *, trusted: bool) -> None:
+    """Refuses combinations that mean nothing. `trusted`: the caller is in process. Raises InvalidInput with Docker's words."""
+    mode = host["NetworkMode"]
+    if mode.startswith(NETNS) and not trusted:
+        raise InvalidInput(f"invalid network mode: {mode}")
+    if mode.startswith(CONTAINER):
+        if config["Hostname"]:
+            raise InvalidInput("conflicting options: hostname and the network mode")
+        if host["PortBindings"] or host["PublishAllPorts"]:
+            raise InvalidInput("conflicting options: port publishing and the container type network mode")
+        if host["Links"]:
+            raise InvalidInput("conflicting options: container type network can't be used with links")
+        if host["ExtraHosts"]:
+            raise InvalidInput("conflicting options: custom host-to-IP mapping and the network mode")
+    if mode in {"host", "none"} and any(name != mode for name in wanted):
+        raise InvalidInput(f"conflicting options: cannot attach a container in {mode} network mode to other networks")
+    for name, settings in wanted.items():
+        if settings is not None and not isinstance(settings, dict):
+            raise InvalidInput(f"invalid JSON: field NetworkingConfig.EndpointsConfig.{name}: must be an object")
+
+
+def wanted_networks(host: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Networks to join, the one of NetworkMode first: name to EndpointSettings asked for."""
+    mode = host["NetworkMode"]
+    if mode.startswith((NETNS, CONTAINER)):
+        return {}
+    rest = {name: settings or {} for name, settings in given.items() if name != mode}
+    return {mode: given.get(mode) or {}, **rest}
+
+
+class Networker:
+    """Connects containers when they start and takes them off when they end."""
+
+    def __init__(self, networks: Networks, namespaces: Path, find: Find) -> None:
+        self._networks = networks
+        self._namespaces = namespaces
+        self._find = find
+
+    def namespace(self, container: Container) -> Path:
+        return self._namespaces / container.id
+
+    def shown(self, container: Container) -> Networking:
+        """For inspect and ps."""
+        return Networking(self._networks.ports(container.id) if container.is_up else {}, str(self.namespace(container)))
+
+    async def connect(self, container: Container) -> tuple[str | None, dict[str, Any]]:
+        """The namespace's path (None: the host's) and the endpoints, with the container's files written. Nothing is left on failure."""
+        mode = container.record.host["NetworkMode"]
+        if mode.startswith(NETNS):
+            return mode.removeprefix(NETNS), {}
+        if mode.startswith(CONTAINER):
+            return self._join(container, mode.removeprefix(CONTAINER)), {}
+        if mode == "host":
+            await self._networks.attach(container.id, "host", name=container.name)
+            self._write_files(container, {})
+            return None, self._settings(container)
+        netns = await self._networks.create_netns(container.id)
+        try:
+            await self._attach_all(container, netns)
+            self._write_files(container, container.record.networking)
+        except BaseException:
+            await self.disconnect(container)
+            raise
+        return str(netns), self._settings(container)
+
+    async def disconnect(self, container: Container) -> None:
+        """Idempotent."""
+        mode = container.record.host["NetworkMode"]
+        if mode.startswith((NETNS, CONTAINER)):
+            return
+        await self._networks.detach_all(container.id)
+        if mode != "host":
+            await self._networks.delete_netns(container.id)
+
+    async def join(self, container: Container, network: str, settings: dict[str, Any]) -> None:
+        """POST /networks/{id}/connect."""
+        record = container.record
+        mode = record.host["NetworkMode"]
+        if mode.startswith((NETNS, CONTAINER)) or mode in {"host", "none"}:
+            raise InvalidInput(
+                f"container sharing network namespace with another container or host cannot be connected to any other network: {mode}"
+            )
+        name = self._networks.get(network).name
+        if name in {"host", "none"}:
+            raise InvalidInput(f"container cannot be connected to {name} network")
+        if name in record.networking:
+            raise Conflict(f"endpoint with name {container.name} already exists in network {name}")
+        if container.is_up:
+            await self._attach(container, name, settings, self.namespace(container), ())
+        container.save(networking={**record.networking, name: settings}, endpoints=self._settings(container) if container.is_up else {})
+
+    async def leave(self, container: Container, network: str) -> None:
+        """POST /networks/{id}/disconnect."""
+        name = self._networks.get(network).name
+        record = container.record
+        if name not in record.networking:
+            raise NotFound(f"container {container.id} is not connected to network {name}")
+        if record.host["NetworkMode"] == "host":
+            raise InvalidInput("container cannot be disconnected from host network or connected to host network")
+        if container.is_up:
+            await self._networks.detach(container.id, name)
+        left = {known: settings for known, settings in record.networking.items() if known != name}
+        container.save(networking=left, endpoints=self._settings(container) if container.is_up else {})
+
+    def _join(self, container: Container, other: str) -> str:
+        target = self._find(other)
+        if target.id == container.id:
+            raise Conflict("cannot join own network namespace")
+        if not target.is_up:
+            raise Conflict(f"cannot join network of a non running container: {target.id}")
+        for mine, theirs in zip(_files(container), _files(target), strict=True):
+            if theirs.exists():
+                mine.write_bytes(theirs.read_bytes())
+        return f"/proc/{target.record.pid}/ns/net"
+
+    async def _attach_all(self, container: Container, netns: Path) -> None:
+        ports = port_bindings(container)
+        for name, settings in container.record.networking.items():
+            is_bridge = self._networks.get(name).driver == "bridge"
+            await self._attach(container, name, settings, netns, ports if is_bridge else ())
+            if is_bridge:
+                ports = ()  # published once, on the first network that can
+
+    async def _attach(self, container: Container, name: str, settings: Mapping[str, Any], netns: Path, ports: Any) -> None:
+        host = container.record.host
+        await self._networks.attach(
+            container.id,
+            name,
+            netns=netns,
+            name=container.name,
+            aliases=settings.get("Aliases") or (),
+            ipv4=(settings.get("IPAMConfig") or {}).get("IPv4Address") or None,
+            mac=settings.get("MacAddress") or (container.record.config["MacAddress"] if name == host["NetworkMode"] else None) or None,
+            ports=ports,
+            priority=settings.get("GwPriority") or 0,
+            dns=host["Dns"] or (),
+        )
+
+    def _settings(self, container: Container) -> dict[str, Any]:
+        return {self._networks.get(seat.network_id).name: seat.settings() for seat in self._networks.endpoints(container.id)}
+
+    def _write_files(self, container: Container, networking: Mapping[str, Any]) -> None:
+        record, paths = container.record, container.paths
+        config, host = record.config, record.host
+        on_host = host["NetworkMode"] == "host"
+        seats = self._networks.endpoints(container.id)
+        name = hostname(record)
+        extra = [*(host["ExtraHosts"] or ()), *self._links(container)]
+        text = hosts_file(
+            name,
+            [seat.address for seat in seats],
+            domainname=config["Domainname"],
+            extra_hosts=extra,
+            gateway=host_gateway(next((seat.gateway for seat in seats if seat.gateway), "")),
+            host_network=on_host,
+        )
+        paths.hosts.write_text(text)
+        embedded = any(self._networks.get(known).has_names for known in networking)
+        paths.resolv_conf.write_text(
+            resolv_conf_file(
+                embedded=embedded, servers=host["Dns"], search=host["DnsSearch"], options=host["DnsOptions"], host_network=on_host
+            )
+        )
+        paths.hostname.write_text(name + "\n")
+
+    def _links(self, container: Container) -> list[str]:
+        """--link name:alias as entries of /etc/hosts."""
+        record = container.record
+        wanted = [(record.host["NetworkMode"], link) for link in record.host["Links"] or ()]
+        wanted += [(network, link) for network, settings in record.networking.items() for link in settings.get("Links") or ()]
+        entries = []
+        for network, link in wanted:
+            name, _, alias = link.partition(":")
+            other = self._find(name)
+            address = (other.record.endpoints.get(network) or {}).get("IPAddress")
+            if not address:
+                raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias or name}")
+            entries += [f"{known}:{address}" for known in dict.fromkeys((alias or name, other.name))]
+        return entries
+
+
+def _files(container: Container) -> tuple[Path, Path, Path]:
+    return container.paths.hosts, container.paths.resolv_conf, container.paths.hostname
+
+
+def port_bindings(container: Container) -> tuple[PortBinding, ...]:
+    """HostConfig.PortBindings, and with PublishAllPorts every exposed port, as the network floor takes them."""
+    host, config = container.record.host, container.record.config
+    wanted = dict(host["PortBindings"])
+    if host["PublishAllPorts"]:
+        for port in config["ExposedPorts"] or ():
+            number, protocol = parse_port(port)
+            wanted.setdefault(f"{number}/{protocol}", [{"HostIp": "", "HostPort": ""}])
+    found = []
+    for key, bindings in wanted.items():
+        number, protocol = parse_port(key)
+        for binding in bindings:
+            first, _, last = binding["HostPort"].partition("-")
+            found.append(PortBinding(number, protocol, binding["HostIp"], int(first or 0), int(last or 0)))
+    return tuple(found)

@@ -1,0 +1,197 @@
+"""A container: its row, and what it is while the daemon runs.
+
+`Record` is a value: every change makes a new one and writes it (`Container.save`), before an act (intent) and after it (done). The statuses
+CREATING, STARTING and REMOVING are intents; finding one at start means the act was cut short, and recovery finishes or undoes it.
+`Container` adds what does not outlive the daemon: the lock that orders acts, who waits, the restart timer, the health probe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from atoll.errors import NotFound
+from atoll.runtime import Attach, ExitStatus
+
+
+class Status(enum.StrEnum):
+    """Docker's words, and three intents."""
+
+    CREATING = "creating"
+    CREATED = "created"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    EXITED = "exited"
+    REMOVING = "removing"
+    DEAD = "dead"
+
+    @property
+    def shown(self) -> str:
+        """As clients see it: an intent looks like the state before the act."""
+        return "created" if self in {Status.CREATING, Status.STARTING} else self.value
+
+
+UP = frozenset({Status.RUNNING, Status.PAUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One container, as stored. `config`, `host` and `networking` are Docker's objects with every field present."""
+
+    id: str
+    name: str
+    created_ns: int
+    image: str  # id, "sha256:..."
+    image_name: str  # as the user wrote it
+    config: dict[str, Any]
+    host: dict[str, Any]
+    networking: dict[str, Any]  # network name -> EndpointSettings asked for
+    mounts: tuple[dict[str, Any], ...] = ()  # MountPoint objects of inspect, see mounts.py
+    endpoints: dict[str, Any] = field(default_factory=dict)  # network name -> EndpointSettings in force while running
+    status: Status = Status.CREATED
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_ns: int = 0
+    finished_ns: int = 0
+    restart_count: int = 0
+    stopped_by_user: bool = False
+
+    def encode(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, data: bytes) -> Record:
+        raw = orjson.loads(data)
+        known = {item.name for item in fields(cls)}
+        raw = {name: value for name, value in raw.items() if name in known}  # an older daemon may meet a newer row
+        raw["status"] = Status(raw["status"])
+        raw["mounts"] = tuple(raw["mounts"])
+        return cls(**raw)
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """A container's directory: containers/<id>/."""
+
+    root: Path
+
+    @property
+    def upper(self) -> Path:
+        return self.root / "upper"
+
+    @property
+    def work(self) -> Path:
+        return self.root / "work"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "container.log"
+
+    @property
+    def hosts(self) -> Path:
+        return self.root / "hosts"
+
+    @property
+    def resolv_conf(self) -> Path:
+        return self.root / "resolv.conf"
+
+    @property
+    def hostname(self) -> Path:
+        return self.root / "hostname"
+
+
+class Container:
+    """A container at run time. Acts that change it hold `lock`; queries read `record` as it is."""
+
+    def __init__(self, record: Record, directory: Path, write: Callable[[Record], None]) -> None:
+        self.record = record
+        self.paths = Paths(directory)
+        self._write = write
+        self.lock = asyncio.Lock()
+        self.exits: list[asyncio.Future[ExitStatus]] = []
+        self.removals: list[asyncio.Future[ExitStatus]] = []
+        self.restart_task: asyncio.Task[None] | None = None
+        self.restart_delay_s = 0.0
+        self.is_restarting = False  # by the user's order: --rm must not take it away between stop and start
+        self.health: Any = None  # health.Probe, from start on, where there is a check
+        self.pending: list[Attach] = []  # clients that attached before the start
+        self.exec_ids: list[str] = []
+        self.removed = False
+
+    @property
+    def id(self) -> str:
+        return self.record.id
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def status(self) -> Status:
+        return self.record.status
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has processes: running or paused."""
+        return self.record.status in UP
+
+    @property
+    def tty(self) -> bool:
+        return bool(self.record.config["Tty"])
+
+    @property
+    def auto_remove(self) -> bool:
+        return bool(self.record.host["AutoRemove"])
+
+    @property
+    def labels(self) -> dict[str, str]:
+        labels: dict[str, str] = self.record.config["Labels"]
+        return labels
+
+    def save(self, **changes: Any) -> Record:
+        """Makes `changes` to the record and writes its row."""
+        if self.removed:
+            raise NotFound(f"No such container: {self.id}")
+        self.record = replace(self.record, **changes)
+        self._write(self.record)
+        return self.record
+
+    def exit_status(self) -> ExitStatus:
+        """The last exit, as `wait` gives it for one that is not running."""
+        record = self.record
+        return ExitStatus(record.id, None, record.exit_code, None, record.oom_killed, record.finished_ns)
+
+    def take_pending(self) -> list[Attach]:
+        taken, self.pending = self.pending, []
+        return taken
+
+    def exited(self, status: ExitStatus) -> None:
+        """Tells who waits for the next exit."""
+        _settle(self.exits, status)
+
+    def gone(self) -> None:
+        """Tells who waits for the removal."""
+        self.removed = True
+        _settle(self.exits, self.exit_status())
+        _settle(self.removals, self.exit_status())
+
+    def attributes(self, **more: str) -> dict[str, str]:
+        """The actor's attributes in events: labels, image and name."""
+        return {**self.labels, "image": self.record.image_name, "name": self.name, **more}
+
+
+def _settle(waiting: list[asyncio.Future[ExitStatus]], status: ExitStatus) -> None:
+    for future in waiting:
+        if not future.done():
+            future.set_result(status)
+    waiting.clear()

@@ -1,0 +1,86 @@
+"""After a crash or a restart of the daemon: rows and the runtime's own list are made to agree.
+
+An act that was cut short is undone (creating), finished (removing), or taken for what the runtime says of it (starting, running).
+Containers that ended while nobody listened get their exit now. Then restart policies have their say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+
+from atoll.engine.containers import health, restart
+from atoll.engine.containers.lifecycle import Lifecycle, NotModified, remove
+from atoll.engine.containers.record import UP, Container, Status
+from atoll.engine.services import Services
+from atoll.errors import AtollError, NotFound
+from atoll.runtime import ExitStatus, RuntimeState
+
+log = logging.getLogger(__name__)
+
+LOST_EXIT = 255  # the exit of a container that ended unseen, with its keeper or its machine (Docker reports the same)
+
+
+async def recover(services: Services, lifecycle: Lifecycle) -> None:
+    """To be called once, before the first request."""
+    states = {state.id: state for state in await services.runtime.list()}
+    alive = [container.id for container in services.registry if _is_alive(states.get(container.id))]
+    await services.networks.start(alive)
+    for container in services.registry:
+        await _recover(services, lifecycle, container, states.get(container.id))
+    for state in states.values():
+        if services.registry.find(state.id) is None and state.status == "exited":
+            await services.runtime.delete(state.id)  # removed in the instant of the crash
+    for container in services.registry:
+        if container.auto_remove and not container.is_up and container.record.started_ns:
+            await remove(services, container, volumes=True)
+    starts = [_start(lifecycle, container) for container in services.registry if _should_start(container)]
+    await asyncio.gather(*starts)
+
+
+def _is_alive(state: RuntimeState | None) -> bool:
+    return state is not None and state.status != "exited"
+
+
+async def _recover(services: Services, lifecycle: Lifecycle, container: Container, state: RuntimeState | None) -> None:
+    status = container.status
+    if status is Status.CREATING:
+        services.registry.forget(container)
+        shutil.rmtree(container.paths.root, ignore_errors=True)
+    elif status is Status.REMOVING:
+        await remove(services, container, volumes=container.auto_remove)
+    elif state is not None and _is_alive(state):
+        paused = state.status == "paused"
+        container.save(
+            status=Status.PAUSED if paused else Status.RUNNING, pid=state.pid, started_ns=container.record.started_ns or state.started_ns
+        )
+        health.begin(container, services)
+    elif status in UP or (state is not None and state.exit is not None):
+        container.save(status=Status.RUNNING, started_ns=container.record.started_ns or (state.started_ns if state else 0))
+        ended = state.exit if state is not None else None
+        await _end(lifecycle, container, ended or ExitStatus(container.id, None, LOST_EXIT, None, False, time.time_ns()))
+    elif status is Status.STARTING:
+        container.save(status=Status.EXITED if container.record.started_ns else Status.CREATED, pid=0, endpoints={})
+    elif status is Status.RESTARTING:
+        container.save(status=Status.EXITED, pid=0, endpoints={})
+
+
+async def _end(lifecycle: Lifecycle, container: Container, status: ExitStatus) -> None:
+    with contextlib.suppress(NotFound):
+        await lifecycle.ended(container, status)
+
+
+def _should_start(container: Container) -> bool:
+    return container.status is Status.EXITED and not container.removed and restart.wants_start_with_daemon(container.record)
+
+
+async def _start(lifecycle: Lifecycle, container: Container) -> None:
+    try:
+        await lifecycle.start(container, by_policy=True)
+    except NotModified:
+        pass
+    except AtollError as error:
+        log.warning("container %s is not started again: %s", container.id[:12], error)

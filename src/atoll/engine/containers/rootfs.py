@@ -1,0 +1,122 @@
+"""The merged root of a container or an image, as a directory descriptor, for whoever looks in from outside.
+
+A running container's is the one its processes see; a stopped one's is an overlay mounted nowhere, so that there is nothing to clean up.
+Paths in it are always resolved by openat2 with the descriptor as their root. Where a path lies in a mount of a stopped container, the
+mount's own source is the root, as it would be at run time.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from atoll.engine.containers.mounts import MountPoint
+from atoll.engine.containers.record import Container
+from atoll.engine.services import Services
+from atoll.errors import Conflict, InvalidInput
+from atoll.images import Image, ImageStore
+from atoll.kernel.detached import open_overlay
+from atoll.kernel.openat2 import open_in_root
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+
+
+class ImageRoot:
+    """An image's root, read-only. A context manager."""
+
+    def __init__(self, images: ImageStore, image: Image) -> None:
+        self._lowers = images.snapshots.overlay_lowers(image)
+        self._fd = -1
+
+    def __enter__(self) -> Self:
+        self._fd = open_overlay(self._lowers) if self._lowers else -1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    @contextmanager
+    def directory(self, path: str) -> Iterator[int | None]:
+        """The directory at `path`; None where the image has none."""
+        try:
+            fd = open_in_root(self._fd, path, _DIRECTORY) if self._fd >= 0 else None
+        except OSError:
+            fd = None
+        try:
+            yield fd
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+
+@contextmanager
+def container_root(services: Services, container: Container, *, writable: bool = False) -> Iterator[int]:
+    """The container's root. Blocks for the time of a mount. Raises Conflict while the container is being removed."""
+    if container.removed:
+        raise Conflict(f"container {container.id} is being removed")
+    if container.is_up:
+        fd = os.open(f"/proc/{container.record.pid}/root", _DIRECTORY)
+    else:
+        image = services.images.resolve(container.record.image)
+        paths = container.paths
+        below = (services.init_layer, *services.images.snapshots.overlay_lowers(image))
+        if writable:
+            clear_volatile(container)
+            fd = open_overlay(below, paths.upper, paths.work)
+        else:
+            fd = open_overlay((paths.upper, *below))
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+        if writable and not container.is_up:
+            clear_volatile(container)
+
+
+def clear_volatile(container: Container) -> None:
+    """Removes the mark that forbids mounting a `volatile` upper again (Documentation/filesystems/overlayfs.rst, "Volatile mount")."""
+    shutil.rmtree(container.paths.work / "work" / "incompat", ignore_errors=True)
+
+
+@contextmanager
+def path_root(services: Services, container: Container, path: str, *, writable: bool = False) -> Iterator[tuple[int, str]]:
+    """The root to resolve `path` in, and `path` in it: the container's, or that of the mount it lies in. Raises InvalidInput."""
+    if not path:
+        raise InvalidInput("bad parameter: path cannot be empty")
+    if "\0" in path:
+        raise InvalidInput("bad parameter: path cannot hold a NUL byte")
+    point = None if container.is_up else _mount_at(container, path)
+    if point is None:
+        with container_root(services, container, writable=writable) as root:
+            yield root, path
+        return
+    destination = point.destination
+    inner = posixpath.normpath("/" + path.lstrip("/"))[len(destination) :] or "/"
+    source = str(services.volumes.mount(point.name)) if point.type == "volume" else point.source
+    if point.subpath:
+        source = os.path.join(source, point.subpath)
+    if not os.path.isdir(source):
+        source, inner = os.path.split(source)
+    root = os.open(source, _DIRECTORY)
+    try:
+        yield root, inner + ("/" if path.endswith("/") and not inner.endswith("/") else "")
+    finally:
+        os.close(root)
+
+
+def is_read_only(container: Container, path: str) -> bool:
+    """Whether writing at `path` is forbidden to the container itself."""
+    point = _mount_at(container, path)
+    return not point.rw if point is not None else bool(container.record.host["ReadonlyRootfs"])
+
+
+def _mount_at(container: Container, path: str) -> MountPoint | None:
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    points = [MountPoint.from_row(row) for row in container.record.mounts if row["type"] != "tmpfs"]
+    inside = [point for point in points if clean == point.destination or clean.startswith(point.destination + "/")]
+    return max(inside, key=lambda point: len(point.destination), default=None)

@@ -1,0 +1,100 @@
+"""`Engine`: everything of one instance, wired together; the face that the daemon serves and the kubelet calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from atoll.config import Instance
+from atoll.engine.containers.changes import Changes
+from atoll.engine.containers.containers import Containers
+from atoll.engine.containers.layers import make_init_layer
+from atoll.engine.containers.networking import Networker
+from atoll.engine.containers.record import Status
+from atoll.engine.containers.recovery import recover
+from atoll.engine.containers.registry import Registry
+from atoll.engine.db import Database
+from atoll.engine.events import Events
+from atoll.engine.execs import Execs
+from atoll.engine.services import Services
+from atoll.engine.settings import Settings
+from atoll.http import Router
+from atoll.images import ImageStore, ImageUser
+from atoll.network import Network, Networks
+from atoll.runtime import Runtime
+from atoll.runtime.trust import Trust, host_trust
+from atoll.volumes import Volumes
+
+
+class Engine:
+    """`start()` before use, `close()` after; containers outlive both."""
+
+    def __init__(self, instance: Instance, settings: Settings | None = None) -> None:
+        self.instance = instance
+        for path, mode in ((instance.home, 0o710), (instance.run, 0o700), (instance.containers, 0o710), (instance.logs, 0o700)):
+            path.mkdir(parents=True, exist_ok=True, mode=mode)
+        os.chmod(instance.run, 0o700)
+        chosen = settings or Settings.load(instance.home / "engine.toml")
+        self._database = Database(instance.database)
+        registry = Registry(self._database, instance.containers)
+        self.events = Events()
+        self.images = ImageStore(instance, users=self._image_users)
+        self.networks = Networks(instance, on_event=self._network_event)
+        self.volumes = Volumes(instance, used_by=self._volume_users)
+        self.runtime = Runtime(instance)
+        self.services = Services(
+            instance=instance,
+            settings=chosen,
+            trust=host_trust() if chosen.trust_host else Trust(),
+            events=self.events,
+            registry=registry,
+            runtime=self.runtime,
+            images=self.images,
+            networks=self.networks,
+            volumes=self.volumes,
+            networker=Networker(self.networks, instance.run / "netns" / "engine", registry.get),
+        )
+        self.registry = registry
+        self.containers = Containers(self.services)
+        self.changes = Changes(self.services, self.containers.lifecycle)
+        self.exec = Execs(self.services)
+        self.router = Router()
+        from atoll.engine.routes import add_routes
+
+        add_routes(self.router, self)
+
+    async def start(self) -> None:
+        """Opens the state and connects the keeper; finishes or undoes what was cut short; starts what policies say."""
+        self.images.open()
+        make_init_layer(self.services.init_layer)
+        self.registry.load()
+        await self.runtime.connect()
+        await recover(self.services, self.containers.lifecycle)
+
+    async def close(self) -> None:
+        """Ends the daemon's part; containers run on."""
+        self.events.close()
+        await self.containers.lifecycle.close()
+        await self.networks.close()
+        await self.runtime.close()
+        self.images.close()
+        self._database.close()
+
+    async def destroy(self) -> None:
+        """Takes away every container and all that the instance has in the kernel, the keeper too. For tests and for good-byes."""
+        for container in self.registry:
+            await self.containers.remove(container.id, force=True, volumes=True)
+        await self.networks.destroy()
+        await self.runtime.stop_keeper()
+
+    def _image_users(self) -> Iterator[ImageUser]:
+        for container in self.registry:
+            record = container.record
+            is_running = container.is_up or container.status in {Status.STARTING, Status.RESTARTING}
+            yield ImageUser(record.id, record.image, record.image_name, is_running)
+
+    def _volume_users(self, name: str) -> list[str]:
+        return [item.id for item in self.registry if any(row["name"] == name for row in item.record.mounts)]
+
+    def _network_event(self, action: str, network: Network, attributes: dict[str, str]) -> None:
+        self.events.publish("network", action, network.id, {"name": network.name, "type": network.driver, **attributes})

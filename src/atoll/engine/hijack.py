@@ -1,0 +1,52 @@
+"""A connection that has become a process's stdio (Docker's "hijacking")."""
+
+from __future__ import annotations
+
+import asyncio
+
+from atoll.engine.streams import DetachKeys, Session, frame
+from atoll.http import Disconnected, Duplex
+
+
+async def serve(stream: Duplex, session: Session, *, tty: bool, keys: DetachKeys | None) -> bool:
+    """Carries bytes both ways until the process's output ends, the client goes, or it types the detach keys (then True).
+
+    Without a terminal output is framed. The client's end of input is the process's.
+    """
+    output = asyncio.create_task(_carry_out(stream, session, tty=tty), name="output of an attached process")
+    typed = asyncio.create_task(_carry_in(stream, session, keys if tty else None), name="input of an attached process")
+    try:
+        await asyncio.wait((output, typed), return_when=asyncio.FIRST_COMPLETED)
+        if typed.done() and not typed.cancelled():
+            if typed.exception() is not None:
+                return False  # the client broke off
+            if typed.result():
+                return True
+        await asyncio.wait((output,))
+        return False
+    finally:
+        for task in (output, typed):
+            task.cancel()
+        await asyncio.gather(output, typed, return_exceptions=True)
+
+
+async def _carry_out(stream: Duplex, session: Session, *, tty: bool) -> None:
+    async for name, data in session.output():
+        try:
+            stream.write(data if tty else frame(name, data))
+            await stream.drain()
+        except Disconnected:
+            return
+
+
+async def _carry_in(stream: Duplex, session: Session, keys: DetachKeys | None) -> bool:
+    """True when the detach keys were typed."""
+    while data := await stream.read():
+        if keys is not None:
+            data, detached = keys.feed(data)
+            if detached:
+                return True
+        if data:
+            await session.send(data)
+    session.close_input()
+    return False

@@ -1,0 +1,67 @@
+"""Attaching to a container: the connection itself becomes its stdio."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from atoll.engine.containers import logs
+from atoll.engine.hijack import serve
+from atoll.engine.routes.containers import stream_type
+from atoll.engine.streams import DetachKeys, frame, parse_keys
+from atoll.errors import Conflict
+from atoll.http import Request, Router
+from atoll.http.websocket import accept
+
+if TYPE_CHECKING:
+    from atoll.engine.engine import Engine
+
+
+class Routes:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._containers = engine.containers
+
+    async def attach(self, request: Request, ref: str) -> None:
+        query = request.query
+        container = self._containers.get(ref)
+        keys = query.get("detachKeys") or ""
+        if keys:
+            parse_keys(keys)
+        await request.body()
+        wants_logs, wants_stream = query.flag("logs"), query.flag("stream")
+        out, err = query.flag("stdout"), query.flag("stderr")
+        session = None
+        if wants_stream:
+            session = await self._containers.attach(ref, stdin=query.flag("stdin"), stdout=out, stderr=err)
+        try:
+            stream = await request.upgrade((stream_type(request, tty=container.tty),))
+            if wants_logs and (out or err):
+                async for batch in self._containers.log_batches(container, logs.Selection(out, err), follow=False):
+                    stream.write(b"".join([data if container.tty else frame(name, data) for name, data in batch]))
+                    await stream.drain()
+            if session is not None and await serve(stream, session, tty=container.tty, keys=DetachKeys(keys)):
+                self._engine.services.container_event(container, "detach")
+        finally:
+            if session is not None:
+                self._containers.detach(container.id, session)
+
+    async def websocket(self, request: Request, ref: str) -> None:
+        query = request.query
+        container = self._containers.get(ref)
+        if not query.flag("stream"):
+            raise Conflict("attach by websocket needs stream=1")
+        session = await self._containers.attach(ref, stdin=query.flag("stdin"), stdout=query.flag("stdout"), stderr=query.flag("stderr"))
+        try:
+            socket = await accept(request, ["binary"])
+            with contextlib.suppress(ConnectionError):
+                # Raw bytes both ways, as Docker does here with and without a terminal.
+                await serve(socket.as_stream(), session, tty=True, keys=None)
+        finally:
+            self._containers.detach(container.id, session)
+
+
+def add_routes(router: Router, engine: Engine) -> None:
+    routes = Routes(engine)
+    router.add("POST", "/containers/{ref}/attach", routes.attach)
+    router.add("GET", "/containers/{ref}/attach/ws", routes.websocket)

@@ -1,0 +1,163 @@
+"""Images on the move: pull and import, push, save and load, and the check of a login."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from atoll.engine.edge import read_json
+from atoll.engine.instructions import apply_changes
+from atoll.engine.progress import JSON_LINES, line, stream_progress
+from atoll.errors import InvalidInput, NotFound
+from atoll.http import Request, Response, Router, json_response
+from atoll.images import Platform, Progress, parse
+
+if TYPE_CHECKING:
+    from atoll.engine.engine import Engine
+
+AUTH_MAX = 64 * 1024  # bytes of a decoded X-Registry-Auth: cloud tokens run to several KB
+TAR = ("Content-Type", "application/x-tar")
+
+
+def registry_auth(request: Request) -> dict[str, Any] | None:
+    """X-Registry-Auth: base64url of a JSON object, with or without its padding. Raises InvalidInput."""
+    header = request.headers.get("x-registry-auth")
+    if not header:
+        return None
+    try:
+        padded = header.replace("+", "-").replace("/", "_").rstrip("=")
+        raw = base64.urlsafe_b64decode(padded + "=" * (-len(padded) % 4))
+        value = json.loads(raw[:AUTH_MAX] or b"{}")
+    except (binascii.Error, ValueError, RecursionError) as error:
+        raise InvalidInput("invalid X-Registry-Auth header: it must be base64url-encoded JSON") from error
+    if not isinstance(value, dict):
+        raise InvalidInput("invalid X-Registry-Auth header: it must be a JSON object")
+    return {name: item for name, item in value.items() if item} or None
+
+
+def platform_of(text: str | None) -> Platform | None:
+    """Reads "linux/amd64", "linux/arm/v7", or JSON with os, architecture and variant. Raises InvalidInput."""
+    if not text:
+        return None
+    if text.startswith("{"):
+        try:
+            raw = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise InvalidInput(f"invalid platform: {text[:80]}") from error
+        return Platform(str(raw.get("os") or "linux"), str(raw.get("architecture") or ""), str(raw.get("variant") or ""))
+    parts = text.lower().split("/")
+    if len(parts) > 3 or not all(parts):
+        raise InvalidInput(f'"{text}" is an invalid platform: write os/architecture or os/architecture/variant')
+    if len(parts) == 1:
+        return Platform("linux", parts[0])
+    return Platform(parts[0], parts[1], parts[2] if len(parts) == 3 else "")
+
+
+def with_tag(name: str, tag: str | None) -> str:
+    """A tag or digest that came as a parameter of its own, put on the name."""
+    if not tag:
+        return name
+    return f"{name}@{tag}" if ":" in tag else f"{name}:{tag}"
+
+
+class Routes:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._images = engine.images
+
+    async def create(self, request: Request) -> Response | None:
+        query = request.query
+        if query.get("fromImage"):
+            await self._pull(request, with_tag(query.get("fromImage") or "", query.get("tag")))
+            return None
+        source = query.get("fromSrc")
+        if source != "-":
+            raise InvalidInput("import from a URL is not supported: download it and pass it on standard input (fromSrc=-)")
+        return await self._import(request)
+
+    async def _pull(self, request: Request, name: str) -> None:
+        auth, platform = registry_auth(request), platform_of(request.query.get("platform"))
+        reference = str(parse(name).with_default_tag().familiar)
+
+        async def work(progress: Progress) -> None:
+            image = await self._images.pull(reference, auth=auth, platform=platform, progress=progress)
+            self._engine.events.publish("image", "pull", reference, {"name": reference, **_labels(image.runtime_config)})
+
+        await stream_progress(request, work)
+
+    async def _import(self, request: Request) -> Response:
+        query = request.query
+        repository = query.get("repo") or ""
+        target = with_tag(repository, query.get("tag")) or None
+        config = apply_changes({}, query.getall("changes"))
+        image = await self._images.import_tar(request.chunks(), target=target, message=query.get("message") or "", config=config)
+        self._engine.events.publish("image", "import", image.id, {"name": target or image.id})
+        return Response(200, JSON_LINES, line({"status": image.id}))
+
+    async def push(self, request: Request, name: str) -> None:
+        tag = request.query.get("tag")
+        auth = registry_auth(request)
+        await request.body()
+        if tag or parse(name).tag:
+            names = [with_tag(name, tag)]
+        else:
+            repository = parse(name).name
+            names = [known for image in self._images.all() for known in image.repo_tags if parse(known).name == repository]
+        if not names or self._images.find(names[0]) is None:
+            raise NotFound(f"An image does not exist locally with the tag: {parse(name).familiar_name}")
+
+        async def work(progress: Progress) -> None:
+            for reference in names:
+                await self._images.push(reference, auth=auth, progress=progress)
+                self._engine.events.publish("image", "push", reference, {"name": reference})
+
+        await stream_progress(request, work)
+
+    async def get(self, request: Request, name: str) -> Response:
+        return self._save([name])
+
+    async def get_all(self, request: Request) -> Response:
+        names = [name for value in request.query.getall("names") for name in value.split(",") if name]
+        return self._save(names)
+
+    def _save(self, names: list[str]) -> Response:
+        tar = self._images.save(names)
+        for name in names:
+            self._engine.events.publish("image", "save", self._images.resolve(name).id, {"name": name})
+        return Response(200, (TAR,), tar)
+
+    async def load(self, request: Request) -> None:
+        quiet = request.query.flag("quiet")
+
+        async def work(progress: Progress) -> None:
+            chosen = (lambda message: progress(message) if "stream" in message else None) if quiet else progress
+            for image in await self._images.load(request.chunks(), chosen):
+                self._engine.events.publish("image", "load", image.id, {"name": (*image.repo_tags, image.id)[0]})
+
+        await stream_progress(request, work)
+
+    async def auth(self, request: Request) -> Response:
+        body = await read_json(request)
+        if not all(isinstance(body.get(name) or "", str) for name in ("username", "password", "serveraddress", "identitytoken")):
+            raise InvalidInput("invalid JSON: the fields of an auth configuration are strings")
+        await self._images.login(body)
+        return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
+
+
+def _labels(config: dict[str, Any]) -> dict[str, str]:
+    labels = config.get("Labels")
+    return labels if isinstance(labels, dict) else {}
+
+
+def add_routes(router: Router, engine: Engine) -> None:
+    routes = Routes(engine)
+    router.add("POST", "/images/create", routes.create)
+    router.add("POST", "/images/load", routes.load)
+    router.add("GET", "/images/get", routes.get_all)
+    router.add("GET", "/images/{name:path}/get", routes.get)
+    router.add("POST", "/images/{name:path}/push", routes.push)
+    router.add("POST", "/auth", routes.auth)
