@@ -1,0 +1,48 @@
+"""The plug-ins in their order: first all that change the object, then all that only look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from atoll.apiserver.admission.defaultstorageclass import set_default_storage_class
+from atoll.apiserver.admission.namespacelifecycle import check_namespace_lives, keep_system_namespaces
+from atoll.apiserver.admission.podpriority import resolve_priority
+from atoll.apiserver.admission.serviceaccount import give_service_account
+from atoll.apiserver.admission.tolerations import add_default_tolerations
+from atoll.apiserver.call import Call
+from atoll.apiserver.core import Core
+from atoll.apiserver.machinery.cacher import Object
+
+MaybeObject = Mapping[str, Any] | None
+
+
+class Mutator(Protocol):
+    def __call__(self, core: Core, call: Call, new: Object, /) -> None: ...
+
+
+# By resource ("pods", "persistentvolumeclaims"); all of these act on create only.
+_ON_CREATE: dict[tuple[str, str], tuple[Mutator, ...]] = {
+    ("", "pods"): (give_service_account, add_default_tolerations, resolve_priority),
+    ("", "persistentvolumeclaims"): (set_default_storage_class,),
+}
+
+
+class AdmissionChain:
+    def __init__(self) -> None:
+        self._core: Core | None = None
+
+    def attach(self, core: Core) -> None:
+        """The plug-ins look at other objects; the core that holds them holds this chain too."""
+        self._core = core
+
+    async def mutate(self, call: Call, new: Object, old: MaybeObject) -> None:
+        if self._core is None or old is not None:
+            return
+        check_namespace_lives(self._core, call)
+        for plugin in _ON_CREATE.get((call.kind.group, call.kind.plural), ()):
+            plugin(self._core, call, new)
+
+    async def validate(self, call: Call, new: MaybeObject, old: MaybeObject) -> None:
+        if new is None:
+            keep_system_namespaces(call)

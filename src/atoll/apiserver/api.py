@@ -1,0 +1,158 @@
+"""The API as calls: each verb with decoded objects, for the HTTP pipeline and for clients in the same process alike.
+
+Here it is decided which code serves a call: the verb common to all kinds, a subresource's own, or a review that is answered and not
+stored. Whether the caller may, has been settled before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from atoll.apiserver.auth.reviews import Reviews
+from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
+from atoll.apiserver.call import Call
+from atoll.apiserver.core import Core
+from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.kind import Kind
+from atoll.apiserver.machinery.versions import to_stored
+from atoll.apiserver.machinery.watcher import Delivery, WatchPlan, watch
+from atoll.apiserver.subresources.binding import bind
+from atoll.apiserver.subresources.eviction import evict
+from atoll.apiserver.subresources.finalize import finalize
+from atoll.apiserver.subresources.scale import scale_of, set_scale
+from atoll.apiserver.verbs.create import create
+from atoll.apiserver.verbs.delete import DeleteOptions, delete, delete_collection
+from atoll.apiserver.verbs.patch import Patch, apply, patch
+from atoll.apiserver.verbs.prepare import check_schema
+from atoll.apiserver.verbs.read import ListOptions, Page, get, list_page
+from atoll.apiserver.verbs.update import update
+
+Door = Callable[[Call, Object], Awaitable[Object]]
+_RETURNED = {"pods", "persistentvolumeclaims", "persistentvolumes", "services", "serviceaccounts", "resourcequotas", "storageclasses"}
+
+
+class Api:
+    def __init__(self, core: Core, reviews: Reviews, tokens: ServiceAccountTokens | None) -> None:
+        self.core = core
+        self._reviews = reviews
+        self._tokens = tokens
+        self._doors: dict[tuple[str, str], Door] = {
+            ("pods", "binding"): lambda call, obj: bind(core, call, obj),
+            ("pods", "eviction"): lambda call, obj: evict(core, call, obj),
+            ("serviceaccounts", "token"): self._token,
+        }
+
+    async def get(self, call: Call, resource_version: str = "") -> Item:
+        item = await get(self.core, call, resource_version)
+        if call.subresource == "scale":
+            return plain(scale_of(item))
+        return item
+
+    async def page(self, call: Call, options: ListOptions) -> Page:
+        if "list" not in call.face.verbs:
+            raise statuses.method_not_allowed()
+        if call.kind.plural == "componentstatuses":
+            return Page([], self.core.caches.revision)
+        return await list_page(self.core, call, options)
+
+    def watch(self, call: Call, plan: WatchPlan) -> AsyncIterator[list[Delivery]]:
+        if "watch" not in call.face.verbs:
+            raise statuses.method_not_allowed()
+        return watch(self.core.cacher(call.kind), plan)
+
+    async def create(self, call: Call, obj: Object, duplicates: tuple[str, ...] = ()) -> Item:
+        """`obj` is the call's own copy."""
+        if call.subresource:
+            door = self._doors.get((call.kind.plural, call.subresource))
+            if door is None:
+                raise statuses.method_not_allowed()
+            return plain(await door(call, self._checked_body(call, obj, duplicates)))
+        if "create" not in call.face.verbs:
+            raise statuses.method_not_allowed()
+        if call.kind.plural == "bindings" and not call.kind.group:
+            call.name = str((obj.get("metadata") or {}).get("name") or "")
+            return plain(await bind(self.core, call, obj))
+        checked = check_schema(call, call.face, typed(call.face, obj), duplicates)
+        if self._reviews.serves(call.kind.kind):
+            return plain(self._reviews.answer(call, checked))
+        return await create(self.core, call, to_stored(call.face, checked))
+
+    async def update(self, call: Call, obj: Object, duplicates: tuple[str, ...] = ()) -> Item:
+        """`obj` is the call's own copy."""
+        if call.subresource == "scale":
+            given = self._checked_body(call, obj, duplicates)
+            return plain(await set_scale(self.core, call, lambda _: given))
+        checked = check_schema(call, call.face, typed(call.face, obj), duplicates)
+        if call.subresource == "finalize":
+            return await finalize(self.core, call, checked)
+        return await update(self.core, call, to_stored(call.face, checked))
+
+    async def patch(self, call: Call, given: Patch) -> tuple[Item, bool]:
+        """The patched object, and whether an apply has created it."""
+        if call.subresource == "scale":
+            return plain(await set_scale(self.core, call, lambda scale: apply(call, scale, given))), False
+        return await patch(self.core, call, given), False
+
+    async def delete(self, call: Call, options: DeleteOptions) -> tuple[Item, bool]:
+        """The object's last or new state, or a Status when it has gone and its kind answers so; and whether it has gone."""
+        item, gone = await delete(self.core, call, options)
+        if gone and call.kind.plural not in _RETURNED:
+            details = {"name": call.name, "group": call.kind.group, "kind": call.kind.plural, "uid": item.obj["metadata"]["uid"]}
+            status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+            return plain({**status, "details": {key: value for key, value in details.items() if value}}), True
+        return item, gone
+
+    async def delete_collection(self, call: Call, selection: ListOptions, options: DeleteOptions) -> Page:
+        if "deletecollection" not in call.face.verbs:
+            raise statuses.method_not_allowed()
+        items = await delete_collection(self.core, call, selection, options)
+        return Page(items, self.core.caches.revision)
+
+    async def _token(self, call: Call, obj: Object) -> Object:
+        if self._tokens is None:
+            raise statuses.not_supported("this server has no service-account key: give it one to issue tokens")
+        return self._tokens.request(call, obj)
+
+    def _checked_body(self, call: Call, obj: Object, duplicates: tuple[str, ...]) -> Object:
+        """The body of a subresource with a type of its own, checked against that type's schema where there is one."""
+        sub = call.face.subresource(call.subresource)
+        if sub is None:
+            raise statuses.no_such_path()
+        kind = self.core.registry.by_gvk(*sub.gvk) or body_kind(call.face, sub.gvk)
+        return check_schema(call, kind, typed(kind, obj), duplicates)
+
+
+def body_kind(face: Kind, gvk: tuple[str, str, str]) -> Kind:
+    """A Kind for a type that is no resource of its own, such as Scale or TokenRequest."""
+    from atoll.apiserver.machinery.schemas import BuiltinSchema
+
+    return Kind(gvk[0], gvk[1], face.plural, gvk[2], face.namespaced, BuiltinSchema(*gvk))
+
+
+def typed(kind: Kind, obj: Any) -> Object:
+    """The object with kind and apiVersion; those it came with must be the URL's. Raises StatusError 400."""
+    if not isinstance(obj, dict):
+        raise statuses.bad_request(f"the body must be a {kind.kind} object")
+    given_kind, given_version = obj.get("kind"), obj.get("apiVersion")
+    if given_kind not in (None, "", kind.kind):
+        raise statuses.bad_request(f"the kind in the data ({given_kind}) does not match the expected kind ({kind.kind})")
+    if given_version not in (None, "", kind.api_version):
+        raise statuses.bad_request(
+            f"the API version in the data ({given_version}) does not match the expected API version ({kind.api_version})"
+        )
+    if not isinstance(obj.get("metadata", {}), dict | None):
+        raise statuses.bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: metadata must be an object'
+        )
+    if not given_kind or not given_version or obj.get("metadata") is None:
+        return {**obj, "kind": kind.kind, "apiVersion": kind.api_version, "metadata": obj.get("metadata") or {}}
+    return obj
+
+
+def plain(obj: Object) -> Item:
+    """An item for an object that is not stored."""
+    return Item("", obj, orjson.dumps(obj), 0)

@@ -1,0 +1,1 @@
+"""Who asks, and may they: client certificates, tokens, impersonation, RBAC and its bootstrap policy, access reviews."""

@@ -1,0 +1,114 @@
+"""What a cluster holds from its first second: the system's namespaces, its priority classes, its roles, and the API's own service."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+
+from atoll.apiserver.api import Api
+from atoll.apiserver.auth import policy
+from atoll.apiserver.call import MASTERS, Call, User
+from atoll.apiserver.machinery.cacher import Object
+from atoll.errors import StatusError
+
+SYSTEM = User("system:apiserver", (MASTERS,))
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+_PRIORITIES = {
+    "system-cluster-critical": (
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
+    "system-node-critical": (2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+}
+
+
+async def bootstrap(api: Api) -> None:
+    """Create what is missing; safe to run at every start."""
+    await asyncio.gather(*(_ensure(api, "", "namespaces", _namespace(name)) for name in NAMESPACES))
+    roles = [(policy.GROUP, plural, obj) for plural, obj in policy.objects()]
+    classes = [("scheduling.k8s.io", "priorityclasses", obj) for obj in _priority_classes()]
+    await asyncio.gather(*(_ensure(api, *what) for what in (*roles, *classes)))
+
+
+async def publish_service(api: Api, cluster_ip: str, address: str, port: int) -> None:
+    """The service `kubernetes` in the default namespace, and endpoints that lead to this server."""
+    service = {
+        "kind": "Service",
+        "apiVersion": "v1",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": cluster_ip,
+            "clusterIPs": [cluster_ip],
+            "ports": [{"name": "https", "port": 443, "protocol": "TCP", "targetPort": port}],
+            "sessionAffinity": "None",
+        },
+    }
+    endpoints = {
+        "kind": "Endpoints",
+        "apiVersion": "v1",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+    }
+    endpoint_slice = {
+        "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+    }
+    await _ensure(api, "", "services", service)
+    await _replace(api, "", "services", service, ("spec", "ports"))
+    for group, plural, obj in (("", "endpoints", endpoints), ("discovery.k8s.io", "endpointslices", endpoint_slice)):
+        await _ensure(api, group, plural, obj)
+        await _replace(api, group, plural, obj)
+
+
+def _namespace(name: str) -> Object:
+    return {"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}}
+
+
+def _priority_classes() -> Iterator[Object]:
+    for name, (value, description) in _PRIORITIES.items():
+        yield {
+            "kind": "PriorityClass",
+            "apiVersion": "scheduling.k8s.io/v1",
+            "metadata": {"name": name},
+            "value": value,
+            "description": description,
+        }
+
+
+def _call(api: Api, verb: Any, group: str, plural: str, obj: Object) -> Call | None:
+    kind = api.core.registry.get(group, "v1", plural)
+    metadata = obj["metadata"]
+    return Call(SYSTEM, verb, kind, metadata.get("namespace"), metadata["name"]) if kind else None
+
+
+async def _ensure(api: Api, group: str, plural: str, obj: Object) -> None:
+    call = _call(api, "create", group, plural, obj)
+    if call is None or api.core.cacher(call.kind).get(call.key) is not None:
+        return
+    try:
+        await api.create(call, orjson.loads(orjson.dumps(obj)))
+    except StatusError as error:
+        if error.reason not in ("AlreadyExists", "Invalid"):
+            raise
+
+
+async def _replace(api: Api, group: str, plural: str, obj: Object, only: tuple[str, str] | None = None) -> None:
+    """Bring the stored object to `obj`; `only` one field of it, where the rest has been filled in since."""
+    call = _call(api, "update", group, plural, obj)
+    item = api.core.cacher(call.kind).get(call.key) if call else None
+    if call is None or item is None:
+        return
+    wanted: Object = orjson.loads(item.body)
+    if only is None:
+        wanted = {**wanted, **{field: value for field, value in obj.items() if field != "metadata"}}
+    else:
+        wanted[only[0]][only[1]] = obj[only[0]][only[1]]
+    await api.update(call, wanted)

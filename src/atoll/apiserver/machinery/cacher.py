@@ -1,0 +1,271 @@
+"""The objects of one kind in memory, as dict and as encoded bytes, and the ring of their latest changes.
+
+Reads and lists take their bytes from here; they were encoded once, when the object was written. Watchers are cursors on the ring
+(`watcher.py`). What the ring no longer holds is read back from the store's history, so a watch can be resumed, after a restart too, for as
+long as the store remembers.
+
+Stored bytes carry no resourceVersion: the store hands it out at commit, and it is spliced in as the first field of `metadata`. Neither a
+stored dict nor a stored Item is ever changed in place; readers in this process share them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.kind import Kind
+from atoll.errors import Unavailable
+from atoll.store import Change, Compacted, Past, Record, Store
+
+Object = dict[str, Any]
+RING_MAX = 2_048  # changes kept in memory for each kind, at most
+RING_MIN = 1_024  # how many stay when the ring is cut: between the two it is not copied
+AHEAD_WAIT_S = 3.0  # upstream waits as long for a revision it has not seen yet
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One stored object. `key` is "<namespace>/<name>" or "<name>"; `body` its JSON, resourceVersion included."""
+
+    key: str
+    obj: Object
+    body: bytes
+    revision: int
+
+
+@dataclass(slots=True)
+class Event:
+    """One change. For a delete, `item` is the last state under the revision of the deletion."""
+
+    revision: int
+    item: Item
+    previous: Item | None
+    deleted: bool
+    encoded: dict[Any, bytes] = field(default_factory=dict)  # by form, so that each is made once for all watchers
+
+
+class Cacher:
+    """Made and fed by `Caches`."""
+
+    def __init__(self, kind: Kind, store: Store) -> None:
+        self.kind = kind
+        self.prefix = storage_prefix(kind)
+        self._store = store
+        self._head = orjson.dumps({"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}})[:-2]
+        self._items: dict[str, Item] = {}
+        self._keys: list[str] | None = None
+        self._ring: list[Event] = []
+        self._floor = store.revision  # the ring is complete above this revision
+        self._waiters: set[asyncio.Future[None]] = set()
+        self.last_change = 0  # the revision at which anything of this kind last changed, as far as this process saw
+
+    @property
+    def revision(self) -> int:
+        """What lists and bookmarks carry: all changes of this kind up to here are in."""
+        return self._store.revision
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def get(self, key: str) -> Item | None:
+        return self._items.get(key)
+
+    def items(self) -> Iterable[Item]:
+        """In no particular order."""
+        return self._items.values()
+
+    def in_order(self, namespace: str | None = None, after: str = "") -> list[Item]:
+        """The present objects in key order, of one namespace or all, with keys above `after`."""
+        if self._keys is None:
+            self._keys = sorted(self._items)
+        return [self._items[key] for key in _range(self._keys, namespace, after)]
+
+    async def at(self, revision: int, namespace: str | None, after: str) -> list[Item]:
+        """The objects as they stood at `revision`. Raises StatusError 410 when that is forgotten."""
+        if revision >= self.revision:
+            return self.in_order(namespace, after)
+        if revision >= self._floor:
+            state: dict[str, Item | None] = {}
+            for event in reversed(self._ring[bisect_right(self._ring, revision, key=_revision) :]):
+                state[event.item.key] = event.previous
+            merged: dict[str, Item | None] = {**self._items, **state} if state else dict(self._items)
+            keys = sorted(key for key, item in merged.items() if item is not None)
+            return [item for key in _range(keys, namespace, after) if (item := merged[key]) is not None]
+        try:
+            records = await self._store.scan(self.prefix, revision=revision)
+        except Compacted:
+            raise statuses.expired(CONTINUE_EXPIRED) from None
+        found = {record.key[len(self.prefix) :]: record for record in records}
+        return [self._load(found[key]) for key in _range(sorted(found), namespace, after)]
+
+    async def since(self, revision: int) -> Sequence[Event]:
+        """Changes above `revision`, oldest first, some or all; empty when there are none yet. Raises StatusError 410."""
+        if revision >= self._floor:
+            return self._ring[bisect_right(self._ring, revision, key=_revision) :]
+        try:
+            past, complete = await self._store.history(self.prefix, revision)
+        except Compacted as gone:
+            raise statuses.too_old(revision, gone.revision) from None
+        events = [self._recall(change) for change in past]
+        if complete >= self._floor:
+            have = events[-1].revision if events else revision
+            events += self._ring[bisect_right(self._ring, max(have, complete), key=_revision) :]
+        return events
+
+    async def changed(self, seconds: float) -> None:
+        """Return after the next change of this kind, or so many seconds."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait((waiter,), timeout=seconds)
+        finally:
+            self._waiters.discard(waiter)
+
+    def encode(self, obj: Object) -> bytes:
+        """The bytes to store: kind, apiVersion and metadata first, no resourceVersion."""
+        metadata = {name: value for name, value in obj["metadata"].items() if name != "resourceVersion"}
+        head = {"kind": self.kind.kind, "apiVersion": self.kind.api_version, "metadata": metadata}
+        return orjson.dumps({**head, **{name: value for name, value in obj.items() if name not in head}})
+
+    def apply(self, change: Change) -> None:
+        """Take in one acknowledged write. The payload, where there is one, is the object, from now on ours."""
+        key = change.key[len(self.prefix) :]
+        previous = self._items.get(key)
+        if change.value is not None:
+            obj = change.payload if isinstance(change.payload, dict) else orjson.loads(change.value)
+            item = self._item(key, obj, change.value, change.revision)
+            self._items[key] = item
+            if previous is None:
+                self._keys = None
+        elif previous is not None:
+            del self._items[key]
+            self._keys = None
+            item = self._moved(previous, change.revision)
+        else:
+            return
+        self.last_change = change.revision
+        self._ring.append(Event(change.revision, item, previous, change.value is None))
+        if len(self._ring) > RING_MAX:
+            cut = len(self._ring) - RING_MIN
+            self._floor = self._ring[cut - 1].revision
+            del self._ring[:cut]
+
+    def wake(self) -> None:
+        waiters, self._waiters = self._waiters, set()
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def load(self, records: Iterable[Record]) -> None:
+        """The present state at start."""
+        for record in records:
+            item = self._load(record)
+            self._items[item.key] = item
+        self._keys = None
+
+    def as_of(self, item: Item, revision: int) -> Item:
+        """The same object under a later revision, as deletions and departures from a selection are told."""
+        return self._moved(item, revision)
+
+    def _load(self, record: Record) -> Item:
+        return self._item(record.key[len(self.prefix) :], orjson.loads(record.value), record.value, record.revision)
+
+    def _recall(self, past: Past) -> Event:
+        key = past.key[len(self.prefix) :]
+        before = self._item(key, orjson.loads(past.before), past.before, past.before_revision) if past.before is not None else None
+        if past.value is not None:
+            return Event(past.revision, self._item(key, orjson.loads(past.value), past.value, past.revision), before, False)
+        if before is None:
+            raise Unavailable(f"the history of {past.key} is broken at revision {past.revision}: its last value is missing")
+        return Event(past.revision, self._moved(before, past.revision), before, True)
+
+    def _item(self, key: str, obj: Object, stored: bytes, revision: int) -> Item:
+        obj["metadata"]["resourceVersion"] = str(revision)
+        head = self._head
+        return Item(key, obj, b'%s"resourceVersion":"%d",%s' % (head, revision, stored[len(head) :]), revision)
+
+    def _moved(self, item: Item, revision: int) -> Item:
+        head = self._head
+        tail = item.body[len(head) + len(b'"resourceVersion":"%d",' % item.revision) :]
+        obj = {**item.obj, "metadata": {**item.obj["metadata"], "resourceVersion": str(revision)}}
+        return Item(item.key, obj, b'%s"resourceVersion":"%d",%s' % (head, revision, tail), revision)
+
+
+class Caches:
+    """All cachers over one store: loads them at start and hands each change to the one it belongs to."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._cachers: dict[str, Cacher] = {}
+        store.subscribe(self._announce)
+
+    @property
+    def revision(self) -> int:
+        return self._store.revision
+
+    async def load(self, kinds: Iterable[Kind]) -> None:
+        for kind in kinds:
+            if not kind.storage_group_version:
+                self._cachers[storage_prefix(kind)] = Cacher(kind, self._store)
+        found: dict[str, list[Record]] = {}
+        for record in await self._store.scan("/registry/"):
+            found.setdefault(_prefix_of(record.key), []).append(record)
+        for prefix, records in found.items():
+            if prefix in self._cachers:
+                self._cachers[prefix].load(records)
+
+    def of(self, kind: Kind) -> Cacher:
+        return self._cachers[storage_prefix(kind)]
+
+    async def reach(self, revision: int) -> None:
+        """Wait until `revision` has been announced. Raises StatusError 504 when it does not come."""
+        deadline = asyncio.get_running_loop().time() + AHEAD_WAIT_S
+        while self._store.revision < revision:
+            if asyncio.get_running_loop().time() > deadline:
+                raise statuses.version_ahead(revision, self._store.revision)
+            await asyncio.sleep(0.005)
+
+    def _announce(self, changes: Sequence[Change]) -> None:
+        touched = set()
+        for change in changes:
+            cacher = self._cachers.get(_prefix_of(change.key))
+            if cacher is not None:
+                cacher.apply(change)
+                touched.add(cacher)
+        for cacher in touched:
+            cacher.wake()
+
+
+CONTINUE_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
+    "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token "
+    "results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and "
+    "now may show up in the list."
+)
+
+
+def storage_prefix(kind: Kind) -> str:
+    """/registry/<group>/<plural>/; the core group is named core."""
+    group = kind.storage_group_version.rpartition("/")[0] if kind.storage_group_version else kind.group
+    return f"/registry/{group or 'core'}/{kind.plural}/"
+
+
+def _prefix_of(key: str) -> str:
+    return key[: key.index("/", key.index("/", 10) + 1) + 1]  # 10: what "/registry/" takes
+
+
+def _range(keys: list[str], namespace: str | None, after: str) -> list[str]:
+    low = bisect_right(keys, after) if after else 0
+    if namespace is None:
+        return keys[low:]
+    return keys[max(low, bisect_left(keys, namespace + "/")) : bisect_left(keys, namespace + "0")]  # "0" follows "/"
+
+
+def _revision(event: Event) -> int:
+    return event.revision

@@ -1,0 +1,250 @@
+"""The one way of every HTTP request: authenticate, route, authorise, decode, serve, encode.
+
+Resource requests become a `Call` and go to the `Api`; what is no resource (discovery, health, version, OpenAPI) to `Site`; streams (log,
+exec, attach, portforward, proxy) to `Streams`. Errors become Status objects here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+
+import orjson
+
+from atoll import errors
+from atoll.apiserver import parameters
+from atoll.apiserver.api import Api
+from atoll.apiserver.auth.authenticate import Authenticator
+from atoll.apiserver.auth.impersonate import impersonate
+from atoll.apiserver.auth.rbac import Attributes, Authorizer, refusal
+from atoll.apiserver.call import Call, User, Verb
+from atoll.apiserver.encode import LIST_SHAPES, OBJECT_SHAPES, encode_delivery, encode_item, encode_page, encode_watch_error
+from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.cacher import Item
+from atoll.apiserver.machinery.decode import Decoded, decode
+from atoll.apiserver.machinery.kind import KindRegistry
+from atoll.apiserver.machinery.negotiate import Form, negotiate
+from atoll.apiserver.route import Target, resource_target
+from atoll.apiserver.site import Site
+from atoll.apiserver.streams.proxy import STREAMED, Streams
+from atoll.apiserver.verbs.delete import DeleteOptions
+from atoll.apiserver.verbs.patch import Patch, PatchKind
+from atoll.http import BodyTimeout, Disconnected, Request, Response
+from atoll.http.response import HeaderPairs
+
+log = logging.getLogger(__name__)
+
+BODY_MAX = 3 * 1024 * 1024  # upstream's limit on a request body
+_HEADERS: HeaderPairs = (("Content-Type", "application/json"), ("Cache-Control", "no-cache, private"))
+_PATCHES: dict[str, PatchKind] = {
+    "application/json-patch+json": "json",
+    "application/merge-patch+json": "merge",
+    "application/strategic-merge-patch+json": "strategic",
+    "application/apply-patch+yaml": "apply",
+}
+_VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_BY_CLASS: tuple[tuple[type[errors.AtollError], int, str], ...] = (
+    (errors.InvalidInput, 400, "BadRequest"),
+    (errors.Unauthenticated, 401, "Unauthorized"),
+    (errors.Forbidden, 403, "Forbidden"),
+    (errors.NotFound, 404, "NotFound"),
+    (errors.Conflict, 409, "Conflict"),
+    (errors.LimitExceeded, 413, "RequestEntityTooLarge"),
+    (errors.NotSupported, 501, "NotImplemented"),
+    (errors.Unavailable, 503, "ServiceUnavailable"),
+)
+
+
+class Pipeline:
+    def __init__(
+        self, registry: KindRegistry, api: Api, authenticator: Authenticator, authorizer: Authorizer, site: Site, streams: Streams
+    ) -> None:
+        self._registry = registry
+        self._api = api
+        self._authenticator = authenticator
+        self._authorizer = authorizer
+        self._site = site
+        self._streams = streams
+
+    async def __call__(self, request: Request) -> Response | None:
+        try:
+            return await self._serve(request)
+        except errors.StatusError as error:
+            return _status_response(error)
+        except (Disconnected, BodyTimeout):
+            raise
+        except errors.AtollError as error:
+            code, reason = next(((code, reason) for cls, code, reason in _BY_CLASS if isinstance(error, cls)), (500, "InternalError"))
+            return _status_response(errors.StatusError(code, reason, str(error)))
+        except RecursionError:
+            return _status_response(statuses.bad_request("the object is nested too deeply"))
+        except Exception:
+            log.exception("%s %s", request.method, request.path)
+            return _status_response(statuses.internal("the server met an error it did not expect; its log has the details"))
+
+    async def _serve(self, request: Request) -> Response | None:
+        user = impersonate(self._authenticator.authenticate(request), request, self._authorizer)
+        segments = request.segments
+        target = resource_target(self._registry, segments) if segments[0] in ("api", "apis") else None
+        if target is None:
+            self._authorise(user, Attributes(request.method.lower(), path=request.path))
+            return self._site.serve(request)
+        call = self._call(user, request, target)
+        self._authorise(user, Attributes.of(call))
+        if call.subresource in STREAMED:
+            return await self._streams.serve(call, target.rest, request)
+        if call.verb in ("get", "list"):
+            return await self._read(call, request)
+        if call.verb == "watch":
+            return self._watch(call, request)
+        parameters.write_options(call, request.query)
+        if call.verb in ("delete", "deletecollection"):
+            return await self._delete(call, request)
+        return await self._write(call, request)
+
+    def _call(self, user: User, request: Request, target: Target) -> Call:
+        verb = _VERBS.get(request.method)
+        if verb is None:
+            raise statuses.method_not_allowed()
+        name, kind = target.name, target.kind
+        if not target.subresource:
+            if verb == "get" and request.query.flag("watch"):
+                verb = "watch"
+            elif name is None and verb in ("get", "delete"):
+                verb = "list" if verb == "get" else "deletecollection"
+            if (verb in ("update", "patch") and name is None) or (verb == "create" and name is not None) or verb not in kind.verbs:
+                raise statuses.method_not_allowed()
+        else:
+            sub = kind.subresource(target.subresource)
+            if sub is None or verb not in sub.verbs:
+                raise statuses.method_not_allowed()
+        call = Call(user, verb, kind, target.namespace, name, target.subresource)
+        if kind.storage_group_version:
+            group, _, version = kind.storage_group_version.rpartition("/")
+            stored = self._registry.get(group, version, kind.plural)
+            if stored is None:
+                raise statuses.no_such_path()
+            call.kind, call.served = stored, kind
+        return call
+
+    def _authorise(self, user: User, wanted: Attributes) -> None:
+        if self._authorizer.allows(user, wanted):
+            return
+        why = refusal(user, wanted)
+        if wanted.path:
+            raise errors.StatusError(403, "Forbidden", f"forbidden: {why}", {})
+        plural = wanted.resource.partition("/")[0]
+        resource = f"{plural}.{wanted.group}" if wanted.group else plural
+        details = {key: value for key, value in (("name", wanted.name), ("group", wanted.group), ("kind", plural)) if value}
+        subject = f'{resource} "{wanted.name}"' if wanted.name else resource
+        raise errors.StatusError(403, "Forbidden", f"{subject} is forbidden: {why}", details)
+
+    async def _read(self, call: Call, request: Request) -> Response:
+        include = request.query.get("includeObject") or "Metadata"
+        if call.verb == "get":
+            form = negotiate(request.headers.get("accept"), OBJECT_SHAPES)
+            item = await self._api.get(call, request.query.get("resourceVersion") or "")
+            return self._item(call, item, form, include=include)
+        form = negotiate(request.headers.get("accept"), LIST_SHAPES)
+        page = await self._api.page(call, parameters.list_options(call.kind, request.query))
+        return await self._site.compress(request, _response(encode_page(call.face, page, form, include), form))
+
+    def _watch(self, call: Call, request: Request) -> Response:
+        form = negotiate(request.headers.get("accept"), OBJECT_SHAPES | {"PartialObjectMetadataList"})
+        plan = parameters.watch_plan(call, request.query)
+        include = request.query.get("includeObject") or "Metadata"
+        deliveries = self._api.watch(call, plan)
+
+        async def lines() -> AsyncIterator[bytes]:
+            first = True
+            try:
+                async for batch in deliveries:
+                    parts = []
+                    for delivery in batch:
+                        parts.append(encode_delivery(call.face, delivery, form, include, first))
+                        first = False
+                    yield b"".join(parts)
+            except errors.StatusError as error:
+                yield encode_watch_error(error)
+
+        return Response(200, _HEADERS, lines())
+
+    async def _write(self, call: Call, request: Request) -> Response:
+        content_type = request.headers.get("content-type") or ""
+        kind = _PATCHES.get(content_type.partition(";")[0].strip()) if call.verb == "patch" else None
+        if call.verb == "patch" and kind is None:
+            raise statuses.unsupported_media_type(
+                f"the body of the request was in an unknown format - accepted media types include: {', '.join(_PATCHES)}"
+            )
+        form = negotiate(request.headers.get("accept"), OBJECT_SHAPES)
+        decoded = await self._body(call, request, content_type)
+        if call.verb == "create":
+            item = await self._api.create(call, decoded.value, decoded.duplicates)
+            return self._item(call, item, form, 201)
+        if call.verb == "update":
+            return self._item(call, await self._api.update(call, decoded.value, decoded.duplicates), form)
+        assert kind is not None
+        patch = Patch(kind, decoded.value, request.query.flag("force"), decoded.duplicates)
+        item, created = await self._api.patch(call, patch)
+        return self._item(call, item, form, 201 if created else 200)
+
+    async def _delete(self, call: Call, request: Request) -> Response:
+        form = negotiate(request.headers.get("accept"), OBJECT_SHAPES)
+        options = await self._delete_options(call, request)
+        if call.verb == "deletecollection":
+            page = await self._api.delete_collection(call, parameters.list_options(call.kind, request.query), options)
+            return _response(encode_page(call.face, page, form), form)
+        item, _ = await self._api.delete(call, options)
+        return self._item(call, item, form)
+
+    async def _delete_options(self, call: Call, request: Request) -> DeleteOptions:
+        body: dict[str, object] = {}
+        if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+            decoded = await self._body(call, request, request.headers.get("content-type") or "application/json")
+            if not isinstance(decoded.value, dict):
+                raise statuses.bad_request("the body must be a DeleteOptions object")
+            body = dict(decoded.value)
+        if body.get("dryRun"):
+            call.dry_run = True
+        query = request.query
+        grace = parameters.number(query, "gracePeriodSeconds")
+        if grace is not None:
+            body.setdefault("gracePeriodSeconds", grace)
+        if query.get("propagationPolicy"):
+            body.setdefault("propagationPolicy", query.get("propagationPolicy"))
+        if query.get("orphanDependents"):
+            body.setdefault("orphanDependents", query.flag("orphanDependents"))
+        return DeleteOptions.parse(body)
+
+    async def _body(self, call: Call, request: Request, content_type: str) -> Decoded:
+        body = await request.body(BODY_MAX)
+        if not body:
+            raise statuses.bad_request("the request has no body")
+        return decode(body, content_type, find_duplicates=call.field_validation != "Ignore")
+
+    def _item(self, call: Call, item: Item, form: Form, status: int = 200, include: str = "Metadata") -> Response:
+        # What is not stored (a Scale, a review, a Status) has no table and no other version.
+        body = encode_item(call.face, item, form, include) if item.key else item.body
+        return _response(body, form, status, call.warnings)
+
+
+def _response(body: bytes, form: Form, status: int = 200, warnings: list[str] | None = None) -> Response:
+    headers = _HEADERS if form.media == "json" else (("Content-Type", form.content_type), *_HEADERS[1:])
+    if warnings:
+        headers = (*headers, *(("Warning", f"299 - {_quoted(warning)}") for warning in dict.fromkeys(warnings)))
+    return Response(status, headers, body)
+
+
+def _quoted(text: str) -> str:
+    escaped = "".join(c if c.isprintable() else " " for c in text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _status_response(error: errors.StatusError) -> Response:
+    headers = _HEADERS
+    retry = (error.details or {}).get("retryAfterSeconds")
+    if retry:
+        headers = (*headers, ("Retry-After", str(retry)))
+    if error.code == 401:
+        headers = (*headers, ("WWW-Authenticate", 'Bearer realm="kubernetes"'))
+    return Response(error.code, headers, orjson.dumps(error.status()))

@@ -1,0 +1,50 @@
+"""Paths to resources: /api/v1/... and /apis/<group>/<version>/... as every Kubernetes client writes them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.kind import Kind, KindRegistry
+
+
+class Target(NamedTuple):
+    """What a path names. `rest` is what follows a proxy subresource."""
+
+    kind: Kind
+    namespace: str | None
+    name: str | None
+    subresource: str
+    rest: tuple[str, ...] = ()
+
+
+NAMESPACE_SUBRESOURCES = ("status", "finalize")
+
+
+def resource_target(registry: KindRegistry, segments: tuple[str, ...]) -> Target | None:
+    """The target of a resource path, None when the path is of another sort (discovery, health). Raises StatusError 404."""
+    if segments[0] == "api" and len(segments) > 2:
+        group, version, rest = "", segments[1], segments[2:]
+    elif segments[0] == "apis" and len(segments) > 3:
+        group, version, rest = segments[1], segments[2], segments[3:]
+    else:
+        return None
+    if rest[-1] == "":
+        rest = rest[:-1]
+        if not rest:
+            return None
+    namespace: str | None = None
+    if rest[0] == "namespaces" and len(rest) > 2 and not (not group and len(rest) == 3 and rest[2] in NAMESPACE_SUBRESOURCES):
+        namespace, rest = rest[1], rest[2:]
+    kind = registry.get(group, version, rest[0])
+    if kind is None or (namespace is not None and not kind.namespaced):
+        raise statuses.no_such_path()
+    name = rest[1] if len(rest) > 1 else None
+    subresource = rest[2] if len(rest) > 2 else ""
+    if name is not None and kind.namespaced and namespace is None:
+        raise statuses.no_such_path()
+    if subresource and kind.subresource(subresource) is None:
+        raise statuses.no_such_path()
+    if len(rest) > 3 and subresource != "proxy":
+        raise statuses.no_such_path()
+    return Target(kind, namespace, name, subresource, rest[3:])

@@ -1,0 +1,141 @@
+"""The API server put together: store, caches, gate, pipeline; started, served and closed as one."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from typing import Any
+
+from atoll.apiserver.admission.chain import AdmissionChain
+from atoll.apiserver.allocate import ServiceAddresses
+from atoll.apiserver.api import Api
+from atoll.apiserver.auth.authenticate import Authenticator
+from atoll.apiserver.auth.jwt import TokenSigner
+from atoll.apiserver.auth.rbac import Authorizer
+from atoll.apiserver.auth.reviews import Reviews
+from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
+from atoll.apiserver.bootstrap import bootstrap, publish_service
+from atoll.apiserver.config import ApiServerConfig
+from atoll.apiserver.core import Core
+from atoll.apiserver.eventexpiry import expire_events
+from atoll.apiserver.machinery.cacher import Caches
+from atoll.apiserver.machinery.discovery import Discovery
+from atoll.apiserver.machinery.kind import KindRegistry
+from atoll.apiserver.machinery.openapi import OpenApi
+from atoll.apiserver.pipeline import BODY_MAX, Pipeline
+from atoll.apiserver.site import Site
+from atoll.apiserver.streams.proxy import Streams
+from atoll.http import Limits, Request, Response, Server
+from atoll.store import SqliteStore
+
+
+class ApiServer:
+    """`await start()`, then `handler` serves requests and `api` in-process calls; `await close()` ends both.
+
+    Raises InUse from start when another process owns the store.
+    """
+
+    def __init__(self, config: ApiServerConfig) -> None:
+        self.config = config
+        self._store: SqliteStore | None = None
+        self._pipeline: Pipeline | None = None
+        self._api: Api | None = None
+        self._authorizer: Authorizer | None = None
+        self._expiry: asyncio.Task[None] | None = None
+
+    @property
+    def api(self) -> Api:
+        assert self._api is not None, "the API server has not been started"
+        return self._api
+
+    @property
+    def authorizer(self) -> Authorizer:
+        assert self._authorizer is not None, "the API server has not been started"
+        return self._authorizer
+
+    async def start(self) -> None:
+        config = self.config
+        registry = KindRegistry.builtin()
+        store = self._store = await SqliteStore.open(config.store, compact_interval=config.compact_interval_s)
+        caches = Caches(store)
+        await caches.load(registry)
+        admission = AdmissionChain()
+        services = registry.get("", "v1", "services")
+        assert services is not None
+        stored = caches.of(services)
+
+        def present() -> list[Mapping[str, Any]]:
+            return [item.obj for item in stored.items()]
+
+        core = Core(registry, store, caches, admission, ServiceAddresses(present, config.service_cidr, config.node_ports))
+        admission.attach(core)
+        tokens = None
+        if config.service_account_key is not None:
+            signer = TokenSigner.load(config.service_account_key)
+            tokens = ServiceAccountTokens(core, signer, config.service_account_issuer, core.clock)
+        authenticator = Authenticator(config.tokens, tokens)
+        self._authorizer = Authorizer(core)
+        self._api = Api(core, Reviews(authenticator, self._authorizer), tokens)
+        address = f"{config.advertise_address}:{config.advertise_port or config.port}"
+        site = Site(Discovery(registry, address), OpenApi(registry), tokens, {"store": lambda: ""})
+        self._pipeline = Pipeline(registry, self._api, authenticator, self._authorizer, site, Streams(core, config))
+        await bootstrap(self._api)
+        self._expiry = asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry")
+
+    async def handler(self, request: Request) -> Response | None:
+        assert self._pipeline is not None, "the API server has not been started"
+        return await self._pipeline(request)
+
+    async def announce(self, port: int) -> None:
+        """Point the service `kubernetes` at the port this server is reached on."""
+        config = self.config
+        await publish_service(self.api, str(config.service_cidr[1]), config.advertise_address, config.advertise_port or port)
+
+    async def close(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            await asyncio.gather(self._expiry, return_exceptions=True)
+        if self._store is not None:
+            await self._store.close()
+
+
+class Serving:
+    """A server that listens: `port` is where, `server` what, `await close()` ends both."""
+
+    def __init__(self, server: ApiServer, http: Server, port: int) -> None:
+        self.server = server
+        self.port = port
+        self._http = http
+
+    async def close(self) -> None:
+        await self._http.close(grace=1.0)
+        await self.server.close()
+
+
+async def serve(config: ApiServerConfig) -> Serving:
+    """Start an API server and listen; answers once /readyz is ok. Raises InUse, Unavailable, SystemFailure."""
+    server = ApiServer(config)
+    try:
+        await server.start()
+        http = Server(server.handler, Limits(body=BODY_MAX))
+        port = await http.start_tcp(config.bind_address, config.port, tls_context(config))
+    except BaseException:
+        await server.close()
+        raise
+    await server.announce(port)
+    return Serving(server, http, port)
+
+
+def tls_context(config: ApiServerConfig) -> ssl.SSLContext | None:
+    """TLS for serving: client certificates are asked for, and verified when they come. None without a certificate (tests on loopback)."""
+    if config.serving_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.serving_cert, config.serving_key)
+    context.set_alpn_protocols(["http/1.1"])
+    if config.client_ca is not None:
+        context.load_verify_locations(config.client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context

@@ -1,0 +1,1 @@
+"""Subresources that are more than another door to the same object: scale, binding, eviction, token, finalize."""

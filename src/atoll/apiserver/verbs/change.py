@@ -1,0 +1,93 @@
+"""The read-change-compare-write loop under update, patch, scale, eviction and finalize.
+
+The loop starts from the stored object each time: when another write came between, the change is computed again on what that write left,
+unless the caller named the resourceVersion it had seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+
+from atoll.apiserver.call import Call
+from atoll.apiserver.core import Core
+from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.verbs.create import stored
+from atoll.apiserver.verbs.prepare import admit_change
+from atoll.store import CompareFailed
+
+TRIES_MAX = 64  # each lost race means another writer won; this many in a row is not contention but a fault
+
+Change = Callable[[Item], Awaitable[Object]]
+
+
+async def change(core: Core, call: Call, compute: Change, *, admit: bool = True) -> Item:
+    """Replace the object `call` names by `compute(item)`, a fresh dict; the item's own is shared and must not be touched.
+
+    An object equal to the stored one is not written: its resourceVersion stays. One whose deletion was waiting for this change (no
+    finalizer left) is removed. Raises StatusError 404, 409 (also whatever `compute` raises), 422.
+    """
+    cacher = core.cacher(call.kind)
+    for _ in range(TRIES_MAX):
+        item = cacher.get(call.key)
+        if item is None:
+            raise statuses.not_found(call.kind, call.name or "")
+        new = await compute(item)
+        check_revision(call, new["metadata"], item)
+        if admit:
+            await admit_change(core, call, new, item.obj)
+        new["metadata"]["resourceVersion"] = str(item.revision)
+        with core.addresses.reserve(call.kind, new, item.obj):
+            try:
+                if is_released(new):
+                    return await remove(core, call, item, new)
+                if new == item.obj:
+                    return item
+                body = cacher.encode(new)
+                if call.dry_run:
+                    return Item(item.key, new, orjson.dumps(new), item.revision)
+                revision = await core.store.write(cacher.prefix + call.key, body, expected=item.revision, payload=new)
+            except CompareFailed as lost:
+                await core.caches.reach(lost.actual)
+                continue
+        return stored(core, call, revision, Item(item.key, new, body, revision))
+    raise statuses.modified(call.kind, call.name or "")
+
+
+def check_revision(call: Call, metadata: dict[str, Any], item: Item) -> None:
+    """Raises 409 when the caller's object is of another revision, or of another object that had this name."""
+    revision = metadata.get("resourceVersion")
+    if revision and revision != str(item.revision):
+        if not str(revision).isdecimal():
+            raise statuses.bad_request(f'invalid resource version "{revision}": must be a number')
+        raise statuses.modified(call.kind, call.name or "")
+    uid = metadata.get("uid")
+    if uid and uid != item.obj["metadata"]["uid"]:
+        raise statuses.conflict(
+            call.kind,
+            call.name or "",
+            f"Precondition failed: UID in precondition: {uid}, UID in object meta: {item.obj['metadata']['uid']}",
+        )
+
+
+def is_released(obj: Object) -> bool:
+    """Deletion was asked for and nothing holds the object any more."""
+    metadata = obj["metadata"]
+    if not metadata.get("deletionTimestamp") or metadata.get("finalizers") or metadata.get("deletionGracePeriodSeconds"):
+        return False
+    return not (obj["kind"] == "Namespace" and (obj.get("spec") or {}).get("finalizers"))
+
+
+async def remove(core: Core, call: Call, item: Item, last: Object | None = None) -> Item:
+    """Take the object out of the store; the answer is its last state. Raises CompareFailed."""
+    cacher = core.cacher(call.kind)
+    if call.dry_run:
+        return item
+    revision = await core.store.write(cacher.prefix + item.key, None, expected=item.revision)
+    if last is None:
+        return cacher.as_of(item, revision)
+    last["metadata"]["resourceVersion"] = str(revision)
+    return Item(item.key, last, orjson.dumps(last), revision)

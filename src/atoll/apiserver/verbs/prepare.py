@@ -1,0 +1,73 @@
+"""The gate every written object passes, whichever verb brings it: schema, defaults, admission, the kind's own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from atoll.apiserver.call import Call
+from atoll.apiserver.core import Core
+from atoll.apiserver.kinds import rules_for
+from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.kind import Kind
+
+
+def check_schema(call: Call, kind: Kind, obj: Object, duplicates: tuple[str, ...] = (), verb: str = "") -> Object:
+    """The object as the schema sees it. Raises 400 for a wrong type and, when validation is strict, for unknown and duplicate fields;
+    only warns when validation is Warn.
+    """
+    outcome = kind.schema.validate(obj)
+    if outcome.error:
+        raise statuses.bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {outcome.error}')
+    complaints = (*duplicates, *outcome.unknown)
+    if complaints and call.field_validation == "Strict":
+        problem = f"strict decoding error: {', '.join(complaints)}"
+        if verb == "patch":
+            raise statuses.bad_request(problem)
+        raise statuses.bad_request(f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: {problem}')
+    if call.field_validation == "Warn":
+        call.warnings.extend(complaints)
+    return outcome.object
+
+
+async def admit_new(core: Core, call: Call, obj: Object) -> None:
+    """Default, admit and validate an object that is to be created."""
+    kind = call.kind
+    rules = rules_for(kind)
+    rules.default(obj)
+    await core.admission.mutate(call, obj, None)
+    rules.default(obj)
+    rules.prepare_for_create(kind, obj)
+    causes = rules.validate(kind, obj)
+    if causes:
+        raise statuses.invalid(kind, obj["metadata"].get("name") or "", causes)
+    await core.admission.validate(call, obj, None)
+
+
+async def admit_change(core: Core, call: Call, new: Object, old: Mapping[str, Any]) -> None:
+    """The same for one that replaces `old`."""
+    kind = call.kind
+    rules = rules_for(kind)
+    rules.default(new)
+    _keep_identity(new["metadata"], old["metadata"])
+    await core.admission.mutate(call, new, old)
+    rules.default(new)
+    rules.prepare_for_update(kind, new, old, call.subresource)
+    causes = rules.validate_update(kind, new, old, call.subresource)
+    if causes:
+        raise statuses.invalid(kind, new["metadata"].get("name") or "", causes)
+    await core.admission.validate(call, new, old)
+
+
+_SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName")
+
+
+def _keep_identity(new: Object, old: Mapping[str, Any]) -> None:
+    """What only the server sets stays as it was (apimachinery's registry/rest, BeforeUpdate)."""
+    new.pop("selfLink", None)
+    for name in _SYSTEM_FIELDS:
+        if name in old:
+            new[name] = old[name]
+        else:
+            new.pop(name, None)
