@@ -2,16 +2,74 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 
 from atoll.apiserver.kinds.rules import Rules
 from atoll.apiserver.machinery.kind import Kind
 
 _COMMON = Rules()
-_MODULES: dict[tuple[str, str], str] = {}
+
+# (group, kind) → module, or module:name where it has the rules of several kinds.
+_MODULES = {
+    ("", "ConfigMap"): "configmap",
+    ("", "Endpoints"): "endpoints",
+    ("", "Event"): "event",
+    ("", "LimitRange"): "limitrange",
+    ("", "Namespace"): "namespace",
+    ("", "Node"): "node",
+    ("", "PersistentVolume"): "persistentvolume",
+    ("", "PersistentVolumeClaim"): "persistentvolumeclaim",
+    ("", "Pod"): "pod",
+    ("", "PodTemplate"): "generic:POD_TEMPLATE",
+    ("", "ReplicationController"): "replicationcontroller",
+    ("", "ResourceQuota"): "limitrange:QUOTA_RULES",
+    ("", "Secret"): "secret",
+    ("", "Service"): "service",
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): "webhooks:POLICY",
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): "generic:COUNTED",
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): "webhooks:MUTATING",
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): "webhooks:POLICY",
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): "generic:COUNTED",
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): "webhooks:VALIDATING",
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): "customresourcedefinition",
+    ("apiregistration.k8s.io", "APIService"): "generic:SEGMENT_NAMED",
+    ("apps", "DaemonSet"): "daemonset",
+    ("apps", "Deployment"): "deployment",
+    ("apps", "ReplicaSet"): "replicaset",
+    ("apps", "StatefulSet"): "statefulset",
+    ("autoscaling", "HorizontalPodAutoscaler"): "horizontalpodautoscaler",
+    ("batch", "CronJob"): "cronjob",
+    ("batch", "Job"): "job",
+    ("certificates.k8s.io", "CertificateSigningRequest"): "certificatesigningrequest",
+    ("coordination.k8s.io", "Lease"): "lease",
+    ("discovery.k8s.io", "EndpointSlice"): "endpoints:SLICE_RULES",
+    ("flowcontrol.apiserver.k8s.io", "FlowSchema"): "generic:COUNTED",
+    ("flowcontrol.apiserver.k8s.io", "PriorityLevelConfiguration"): "generic:COUNTED",
+    ("networking.k8s.io", "Ingress"): "ingress",
+    ("networking.k8s.io", "IngressClass"): "ingress:CLASS_RULES",
+    ("networking.k8s.io", "NetworkPolicy"): "networkpolicy",
+    ("policy", "PodDisruptionBudget"): "poddisruptionbudget",
+    ("rbac.authorization.k8s.io", "ClusterRole"): "rbac:CLUSTER_ROLE",
+    ("rbac.authorization.k8s.io", "ClusterRoleBinding"): "rbac:CLUSTER_ROLE_BINDING",
+    ("rbac.authorization.k8s.io", "Role"): "rbac:ROLE",
+    ("rbac.authorization.k8s.io", "RoleBinding"): "rbac:ROLE_BINDING",
+    ("scheduling.k8s.io", "PriorityClass"): "priorityclass",
+    ("storage.k8s.io", "CSIDriver"): "storage:CSI_DRIVER",
+    ("storage.k8s.io", "StorageClass"): "storageclass",
+}
 
 
 def rules_for(kind: Kind) -> Rules:
     """The rules of a kind; those common to all kinds where it has none of its own."""
-    module = _MODULES.get((kind.group, kind.kind))
-    return import_module(f"{__name__}.{module}").RULES if module else _COMMON
+    return _rules(kind.group, kind.kind) if kind.builtin else _COMMON
+
+
+@cache
+def _rules(group: str, kind: str) -> Rules:
+    module, _, name = _MODULES.get((group, kind), "").partition(":")
+    if not module:
+        return _COMMON
+    found = getattr(import_module(f"{__name__}.{module}"), name or "RULES")
+    assert isinstance(found, Rules)
+    return found

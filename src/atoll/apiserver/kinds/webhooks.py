@@ -1,0 +1,74 @@
+"""Admission webhooks and policies: what they match by default, and how long they may take."""
+
+from __future__ import annotations
+
+from atoll.apiserver.kinds import names
+from atoll.apiserver.kinds.causes import Causes
+from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
+
+TIMEOUT_S, TIMEOUT_MAX_S = 10, 30
+_SIDE_EFFECTS = ("None", "NoneOnDryRun")
+
+
+class WebhookConfigurationRules(Rules):
+    counts_generations = True
+    mutating = False
+
+    def default(self, obj: Object) -> None:
+        for hook in obj.get("webhooks") or ():
+            hook.setdefault("failurePolicy", "Fail")
+            hook.setdefault("timeoutSeconds", TIMEOUT_S)
+            if self.mutating:
+                hook.setdefault("reinvocationPolicy", "Never")
+            _default_matching(hook, "rules")
+            service = (hook.get("clientConfig") or {}).get("service")
+            if service is not None:
+                service.setdefault("port", 443)
+
+    def check(self, obj: ReadOnly, causes: Causes) -> None:
+        taken: set[str] = set()
+        for index, hook in enumerate(obj.get("webhooks") or ()):
+            path = f"webhooks[{index}]"
+            name = hook.get("name") or ""
+            causes.each(f"{path}.name", name, names.subdomain(name))
+            if name.count(".") < 2:
+                causes.invalid(f"{path}.name", name, "should be a domain with at least three segments separated by dots")
+            if name in taken:
+                causes.duplicate(f"{path}.name", name)
+            taken.add(name)
+            causes.one_of(f"{path}.sideEffects", hook.get("sideEffects"), _SIDE_EFFECTS)
+            causes.one_of(f"{path}.failurePolicy", hook.get("failurePolicy"), ("Fail", "Ignore"))
+            if not hook.get("admissionReviewVersions"):
+                causes.required(f"{path}.admissionReviewVersions", "must specify one of v1, v1beta1")
+            seconds = hook.get("timeoutSeconds", TIMEOUT_S)
+            if not 1 <= seconds <= TIMEOUT_MAX_S:
+                causes.invalid(f"{path}.timeoutSeconds", seconds, "the timeout value must be between 1 and 30 seconds")
+            client = hook.get("clientConfig") or {}
+            if ("url" in client) == ("service" in client):
+                causes.required(f"{path}.clientConfig", "exactly one of url or service is required")
+
+
+class MutatingWebhookConfigurationRules(WebhookConfigurationRules):
+    mutating = True
+
+
+class AdmissionPolicyRules(Rules):
+    counts_generations = True
+
+    def default(self, obj: Object) -> None:
+        spec = obj.setdefault("spec", {})
+        spec.setdefault("failurePolicy", "Fail")
+        if "matchConstraints" in spec:
+            _default_matching(spec["matchConstraints"], "resourceRules", "excludeResourceRules")
+
+
+def _default_matching(match: Object, *rule_fields: str) -> None:
+    match.setdefault("matchPolicy", "Equivalent")
+    match.setdefault("namespaceSelector", {})
+    match.setdefault("objectSelector", {})
+    for field in rule_fields:
+        for rule in match.get(field) or ():
+            rule.setdefault("scope", "*")
+
+
+VALIDATING, MUTATING, POLICY = WebhookConfigurationRules(), MutatingWebhookConfigurationRules(), AdmissionPolicyRules()
