@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -91,11 +90,6 @@ class Cluster:
             streams["stdout"].close()
             streams["error"].write(EXIT_7)
             streams["error"].close()
-            for stream in streams.values():
-                stream.close()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(5):
-                    await asyncio.gather(*(stream.wait_closed() for stream in streams.values()))
 
     async def forward_websocket(self, request, ns, name):
         socket = await websocket.accept(request, ["SPDY/3.1+portforward.k8s.io"])

@@ -63,6 +63,10 @@ class Connection(asyncio.Protocol):
             self._drainers.append(waiter)
             await waiter
 
+    def close(self) -> None:
+        """Flush what was written and close both directions."""
+        self.transport.close()
+
     async def wait_lost(self) -> None:
         if not self.lost:
             waiter = asyncio.get_running_loop().create_future()

@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
-from atoll.http.errors import BodyTimeout, Disconnected, MethodNotAllowed, ProtocolError, RouteNotFound
+from atoll.http.errors import BodyTimeout, BodyTooLarge, Disconnected, MethodNotAllowed, ProtocolError, RouteNotFound
 from atoll.http.headers import Headers
 from atoll.http.inbox import Inbox
 from atoll.http.request import Request
@@ -34,11 +34,12 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def default_on_error(request: Request, error: Exception) -> Response:
-    """The router's own errors as they are, everything else a bare 500: messages are mapped by the faces, never leaked from here."""
+    """The errors of this package as they are, everything else a bare 500: the faces map messages, none leaks from here."""
     if isinstance(error, MethodNotAllowed):
         return text_response(f"{error}\n", 405, (("Allow", ", ".join(error.allowed)),))
-    if isinstance(error, RouteNotFound):
-        return text_response(f"{error}\n", 404)
+    for kind, status in ((RouteNotFound, 404), (BodyTooLarge, 413), (ProtocolError, 400)):
+        if isinstance(error, kind):
+            return text_response(f"{error}\n", status)
     log.error("%s %s failed", request.method, request.path, exc_info=error)
     return text_response("internal server error\n", 500)
 
@@ -91,7 +92,10 @@ class Exchange:
                 if not isinstance(error, Disconnected):
                     log.warning("%s %s failed after its client had gone", request.method, request.path, exc_info=error)
             elif self.responded:
-                log.exception("%s %s failed after its response had begun", request.method, request.path)
+                if isinstance(error, Disconnected):  # of the far side, where the handler joins two
+                    log.info("%s %s ended early: %s", request.method, request.path, error)
+                else:
+                    log.exception("%s %s failed after its response had begun", request.method, request.path)
                 connection.transport.abort()
             elif isinstance(error, BodyTimeout):
                 connection.refuse(408, str(error))

@@ -42,6 +42,7 @@ class RequestParser:
         self._parser = httptools.HttpRequestParser(self)
         self.pairs: list[tuple[bytes, bytes]] = []
         self.body_complete = True
+        self.keep_alive = True
         self.chunked = False
         self.length = 0
         self._in_head = True
@@ -62,10 +63,11 @@ class RequestParser:
         self.length = 0
         self.expects_continue = False
         parser = self._parser
+        upgrade = False
         try:
             parser.feed_data(head)
         except httptools.HttpParserUpgrade:
-            pass  # only says that the client asks for one; the handler decides
+            upgrade = True  # only says that the client asks for one; the handler decides
         except httptools.HttpParserInvalidMethodError:
             raise RefusedHead(501, "unknown method") from None
         except httptools.HttpParserError as error:
@@ -77,6 +79,8 @@ class RequestParser:
         self._read_target()
         self._read_framing()
         self._budget = trailer_budget
+        if upgrade and self.chunked:
+            self._expect_chunks()
 
     def feed_chunked(self, data: bytes) -> None:
         """Pass pieces of a chunked body on; `body_complete` tells the end. Raises ProtocolError.
@@ -92,6 +96,14 @@ class RequestParser:
             raise ProtocolError(f"malformed chunked body: {error}") from None
         if self._budget < 0:
             raise ProtocolError("the chunked body has more framing than data")
+
+    def _expect_chunks(self) -> None:
+        """Llhttp has skipped the body of a request that asks for an upgrade: begin a new parser just before that body."""
+        keep_alive = self.keep_alive
+        self._parser = httptools.HttpRequestParser(self)
+        self._parser.feed_data(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        self.keep_alive = keep_alive
+        self.body_complete = False
 
     def _read_target(self) -> None:
         try:

@@ -53,6 +53,7 @@ class HttpConnection(Connection):
         self._receive = self._receive_head
         self._head = b""  # an unfinished head
         self._held = b""
+        self._overdue = False  # a last deadline is running
         self._remaining = 0  # bytes of a body by length still to come
         self._exchange: Exchange | None = None
 
@@ -104,6 +105,9 @@ class HttpConnection(Connection):
             self.refuse(408, "the request's head did not arrive in time")
         elif self._receive == self._receive_head:
             self.transport.close()
+        elif not self._overdue and self.transport.get_write_buffer_size():
+            self._overdue = True
+            self.deadline = self._loop.time() + self.limits.idle_timeout  # still sending to a slow client
         else:
             self.transport.abort()
 
@@ -235,9 +239,7 @@ class HttpConnection(Connection):
         if exchange.keep_alive and self._receive == self._hold:
             self._next(now)
         elif exchange.stream is not None:
-            exchange.stream.close()
-            self._receive = self._ignore
-            self.deadline = now + self.limits.idle_timeout  # for a peer that does not take the last bytes
+            self.close()
         elif exchange.body_complete and not self._held and self._receive == self._hold:
             self._receive = self._ignore
             self.deadline = now + self.limits.idle_timeout
@@ -254,6 +256,19 @@ class HttpConnection(Connection):
             self._receive_head(held)
         if self._exchange is None and (self.eof or self.owner.closing) and self._receive == self._receive_head:
             self.transport.close()
+
+    def close(self) -> None:
+        """The hijacked stream's end. What the client still sends must not reset the connection before it has read our last bytes."""
+        if self._receive == self._ignore:
+            return
+        if self._exchange is not None and self._exchange.inbox is not None:
+            self._exchange.inbox.feed_eof()
+        if self.tls:
+            self._receive = self._ignore
+            self.deadline = self._loop.time() + self.limits.idle_timeout
+            self.transport.close()  # its closing handshake reads on
+        else:
+            self._linger()
 
     def refuse(self, status: int, message: str) -> None:
         """Answer what cannot become a request, or broke while it was one, and close."""

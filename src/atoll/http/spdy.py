@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 STREAMS_MAX = 1024  # open at once in a session; kubectl port-forward uses two for each connection
 DATA_PIECE = 32 * 1024  # bytes of a data frame we send
+CLOSE_WAIT_S = 2.0  # for the peer to hang up after our GOAWAY
 INITIAL_WINDOW = 64 * 1024  # the draft's, for every stream and for the session
 PROTOCOL_HEADER = "X-Stream-Protocol-Version"
 
@@ -64,6 +65,7 @@ class Session:
         self._stalled = 0  # streams whose readers are behind
         self._may_read = asyncio.Event()
         self._may_read.set()
+        self._farewell = asyncio.Event()  # the peer has said GOAWAY or hung up
         self.flow_controlled = False  # the peer knows windows
         self.ended = False
         self._reader = asyncio.get_running_loop().create_task(self._run(), name="spdy session")
@@ -90,10 +92,18 @@ class Session:
         return stream
 
     async def close(self) -> None:
-        """Say GOAWAY, break what streams are left, close the connection."""
+        """End what streams are left, say GOAWAY, let the peer hang up first for a moment, then close the connection.
+
+        kubectl may drop frames that it has not handled when it sees the connection's end, the exit status among them.
+        """
         if not self.ended:
             with contextlib.suppress(Disconnected):
+                for stream in list(self._streams.values()):
+                    stream.close()
                 self.send(control_frame(FrameType.GOAWAY, struct.pack(">II", self._last_id, 0)))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(CLOSE_WAIT_S):
+                        await self._farewell.wait()
         self._reader.cancel()
         await asyncio.wait((self._reader,))
         self._duplex.close()
@@ -159,6 +169,7 @@ class Session:
                 self.send(control_frame(FrameType.GOAWAY, struct.pack(">II", self._last_id, 1)))
         finally:
             self.ended = True
+            self._farewell.set()
             for stream in list(self._streams.values()):
                 stream.broken(error)
             self._streams.clear()
@@ -185,7 +196,9 @@ class Session:
             self._on_settings(frame.payload)
         elif kind == FrameType.PING and (int.from_bytes(frame.payload, "big") ^ self._next_id) & 1:  # the peer's own, by parity
             self.send(control_frame(FrameType.PING, frame.payload))
-        # GOAWAY needs no act: open streams go on, and the peer closes the connection after them. Unknown types are ignored (2.2.1).
+        elif kind == FrameType.GOAWAY:
+            self._farewell.set()  # its open streams go on; it closes the connection after them
+        # Unknown types are ignored (2.2.1).
 
     def _on_data(self, frame: Frame) -> None:
         stream = self._streams.get(frame.stream)

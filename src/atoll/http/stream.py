@@ -72,7 +72,7 @@ class Stream:
     def close(self) -> None:
         """Flush what was written, then close both directions."""
         if not self._connection.lost:
-            self._connection.transport.close()
+            self._connection.close()
 
     def abort(self) -> None:
         """Close at once and drop what was not sent."""

@@ -11,11 +11,11 @@ import base64
 import contextlib
 import hashlib
 import os
-from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from wsproto.connection import Connection as Framing
-from wsproto.connection import ConnectionType
+from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
@@ -45,7 +45,6 @@ class WebSocket:
         self._message_max = message_max
         self._pieces: list[bytes] = []
         self._size = 0
-        self._ready: deque[bytes] = deque()  # whole messages
         self._receiving = False
         self._ended = asyncio.Event()
 
@@ -53,11 +52,13 @@ class WebSocket:
         """The next message (text as UTF-8); None when the peer has closed or gone. ProtocolError for broken or too large ones."""
         self._receiving = True
         try:
-            while not self._ready:
-                if self._ended.is_set():
-                    return None
-                await self._read_some()
-            return self._ready.popleft()
+            while not self._ended.is_set():
+                message = self._next_message()
+                if message is not None:
+                    return message
+                if not self._ended.is_set():
+                    await self._read_some()
+            return None
         finally:
             self._receiving = False
 
@@ -83,8 +84,8 @@ class WebSocket:
                     if self._receiving:
                         await self._ended.wait()
                     while not self._ended.is_set():
-                        self._ready.clear()
-                        await self._read_some()
+                        if self._next_message() is None and not self._ended.is_set():
+                            await self._read_some()
         self._ended.set()
         self._stream.close()
 
@@ -110,37 +111,49 @@ class WebSocket:
         if not data:
             self._end(self.close_code or 1006)  # RFC 6455, 7.1.5: closed without a word
             return
+        self._framing.receive_data(data)
+
+    def _next_message(self) -> bytes | None:
+        """Work through what has arrived up to a whole message; None when there is none yet, or no more (then _ended is set).
+
+        wsproto reads frames as its events are asked for, so what follows the message, a goodbye perhaps, does not take effect before it.
+        """
         try:
-            self._framing.receive_data(data)
             for event in self._framing.events():
                 if isinstance(event, (TextMessage, BytesMessage)):
-                    self._add(event)
+                    if (message := self._add(event)) is not None:
+                        return message
                 elif isinstance(event, Ping):
-                    self._stream.write(self._framing.send(event.response()))
+                    with contextlib.suppress(Disconnected):
+                        self._send(event.response())
                 elif isinstance(event, CloseConnection):
-                    with contextlib.suppress(Disconnected, LocalProtocolError):
-                        self._stream.write(self._framing.send(event.response()))
+                    if self._framing.state is ConnectionState.OPEN:  # wsproto's own verdict on what it could not parse
+                        self._fail(int(event.code), f"the WebSocket's peer broke the protocol: {event.reason}")
+                    with contextlib.suppress(Disconnected):
+                        self._send(event.response())
                     self._end(int(event.code))
+                    break
         except RemoteProtocolError as error:
-            code = error.event_hint.code if isinstance(error.event_hint, CloseConnection) else PROTOCOL_ERROR
-            self._fail(code, f"the WebSocket's peer broke the protocol: {error}")
+            self._fail(PROTOCOL_ERROR, f"the WebSocket's peer broke the protocol: {error}")
+        return None
 
-    def _add(self, event: TextMessage | BytesMessage) -> None:
+    def _add(self, event: TextMessage | BytesMessage) -> bytes | None:
         piece = event.data.encode() if isinstance(event, TextMessage) else bytes(event.data)
         self._size += len(piece)
         if self._size > self._message_max:
             self._fail(TOO_BIG, f"a WebSocket message has more than {self._message_max} bytes")
         self._pieces.append(piece)
-        if event.message_finished:
-            self._ready.append(b"".join(self._pieces))
-            self._pieces.clear()
-            self._size = 0
+        if not event.message_finished:
+            return None
+        message = b"".join(self._pieces)
+        self._pieces.clear()
+        self._size = 0
+        return message
 
-    def _fail(self, code: int, message: str) -> None:
-        with contextlib.suppress(Disconnected, LocalProtocolError):
-            self._stream.write(self._framing.send(CloseConnection(code, message[:100])))
+    def _fail(self, code: int, message: str) -> NoReturn:
+        with contextlib.suppress(Disconnected):
+            self.send_close(code, message[:100])
         self._end(code)
-        self._stream.close()
         raise ProtocolError(message)
 
     def _end(self, code: int) -> None:
