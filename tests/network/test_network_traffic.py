@@ -16,7 +16,7 @@ from atoll.errors import Conflict
 from atoll.kernel import netns
 from atoll.kernel.rtnetlink import RouteSocket
 from atoll.network import Networks, PortBinding
-from conftest import OUTSIDE_HOST, OUTSIDE_PEER, ask
+from namespaces import OUTSIDE_HOST, OUTSIDE_PEER, ask
 
 
 @contextlib.asynccontextmanager

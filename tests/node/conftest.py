@@ -1,0 +1,3 @@
+from namespaces import greeter, outside
+
+__all__ = ["greeter", "outside"]
