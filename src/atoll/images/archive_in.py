@@ -156,7 +156,7 @@ class ArchiveReader:
         for number, (diff_id, blob) in enumerate(zip(diff_ids, blobs, strict=True), 1):
             layer = self._snapshots.find(chain_id(parent, diff_id))
             if layer is None:
-                layer = self._snapshots.unpack_now(self._blobs.chunks(blob.digest), parent, diff_id=diff_id)
+                layer = self._snapshots.unpack_blob_now(self._blobs.chunks(blob.digest), parent, diff_id)
                 self._database.add_layer_blob(diff_id, self._typed(blob))
             layers.append(layer)
             parent = layer.chain_id

@@ -11,26 +11,21 @@ from typing import Any
 import orjson
 
 from atoll.images.blobs import Blobs
-from atoll.images.compression import decompress
-from atoll.images.database import Database
+from atoll.images.layertar import LayerTars
 from atoll.images.manifest import new_manifest
-from atoll.images.model import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor, Image, Layer, sha256
+from atoll.images.model import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Descriptor, Image, sha256
 from atoll.images.reference import Reference
-from atoll.images.snapshots import Snapshots
 from atoll.images.tar import Entry, Kind
 from atoll.images.tarheader import TRAILER, encode, padding
 from atoll.images.views import created_ns
-
-PIECE = 1 << 18
 
 
 class ArchiveWriter:
     """Writes images with the names they are to have in the archive."""
 
-    def __init__(self, database: Database, blobs: Blobs, snapshots: Snapshots) -> None:
-        self._database = database
+    def __init__(self, blobs: Blobs, tars: LayerTars) -> None:
         self._blobs = blobs
-        self._snapshots = snapshots
+        self._tars = tars
         self._written: set[str] = set()
 
     def write(self, wanted: Sequence[tuple[Image, Sequence[Reference]]]) -> Iterator[bytes]:
@@ -41,9 +36,9 @@ class ArchiveWriter:
         for directory in (b"blobs", b"blobs/sha256"):
             yield encode(Entry(directory, Kind.DIRECTORY, 0o755, 0, 0, 0, 0))
         for image, names in wanted:
-            layers = [Descriptor(OCI_LAYER, layer.diff_id, self._tar_size(layer)) for layer in image.layers]
+            layers = [Descriptor(OCI_LAYER, layer.diff_id, self._tars.size(layer)) for layer in image.layers]
             for layer, blob in zip(image.layers, layers, strict=True):
-                yield from self._blob(blob, self._layer_tar(layer), created_ns(image))
+                yield from self._blob(blob, self._tars.plain(layer), created_ns(image))
             config = self._blobs.read(image.id)
             yield from self._blob(Descriptor(OCI_CONFIG, image.id, len(config)), iter([config]), created_ns(image))
             data = new_manifest(Descriptor(OCI_CONFIG, image.id, len(config)), layers)
@@ -76,17 +71,6 @@ class ArchiveWriter:
         yield encode(Entry(_path(blob.digest).encode(), Kind.FILE, 0o644, 0, 0, blob.size, mtime_ns))
         yield from chunks
         yield padding(blob.size)
-
-    def _tar_size(self, layer: Layer) -> int:
-        row = self._database.layer(layer.chain_id)
-        assert row is not None, "an image's layers are always there"
-        return row.tar_size
-
-    def _layer_tar(self, layer: Layer) -> Iterator[bytes]:
-        for blob in self._database.layer_blobs(layer.diff_id):
-            if self._blobs.size(blob.digest) is not None:
-                return decompress(self._blobs.chunks(blob.digest))
-        return self._snapshots.tar(layer)
 
 
 def _file(name: str, data: bytes) -> Iterator[bytes]:

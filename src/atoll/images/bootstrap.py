@@ -180,7 +180,7 @@ async def make_layer(plan: Plan, snapshots: Snapshots, progress: Progress) -> La
         finally:
             os.close(write_end)
         unpack = asyncio.ensure_future(
-            asyncio.to_thread(snapshots.unpack_canonical_now, iter(lambda: tar.read(PIECE), b""), finish=lambda root: finish(root, plan))
+            asyncio.to_thread(snapshots.unpack_now, iter(lambda: tar.read(PIECE), b""), finish=lambda root: finish(root, plan))
         )
         try:
             async with asyncio.timeout(TIMEOUT_S):

@@ -29,7 +29,7 @@ CREATE TABLE names (name TEXT PRIMARY KEY, image TEXT NOT NULL, is_digest INTEGE
 CREATE INDEX names_by_image ON names (image);
 CREATE TABLE layers (
     chain TEXT PRIMARY KEY, diff TEXT NOT NULL, parent TEXT, directory TEXT NOT NULL UNIQUE,
-    size INTEGER NOT NULL, tar_size INTEGER NOT NULL, boot TEXT
+    size INTEGER NOT NULL, tar_size INTEGER NOT NULL, ours INTEGER NOT NULL, boot TEXT
 ) WITHOUT ROWID;
 CREATE TABLE image_layers (
     image TEXT NOT NULL, position INTEGER NOT NULL, chain TEXT NOT NULL, PRIMARY KEY (image, position)
@@ -58,10 +58,11 @@ class LayerRow(NamedTuple):
     directory: str
     size: int
     tar_size: int
+    ours: bool
 
 
 _IMAGE = "SELECT id, manifest_type, manifest_digest, manifest_size, parent, added_ns, tagged_ns FROM images"
-_LAYER = "SELECT layers.chain, diff, parent, directory, size, tar_size FROM layers"
+_LAYER = "SELECT layers.chain, diff, parent, directory, size, tar_size, ours FROM layers"
 
 
 class Database:
@@ -185,7 +186,7 @@ class Database:
         return bool(self._run("SELECT 1 FROM layers WHERE directory = ?", (directory,)))
 
     def add_layer(self, row: LayerRow) -> None:
-        self._run("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, self._boot))
+        self._run("INSERT INTO layers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*row, self._boot))
 
     def delete_layer(self, chain: str) -> None:
         self._run("DELETE FROM layers WHERE chain = ?", (chain,))
@@ -227,12 +228,12 @@ class Database:
         return rows[0][0] if rows else None
 
     def held_blobs(self) -> set[str]:
-        """Configs, manifests and layer blobs that rows speak of, after dropping rows of blobs whose layers are gone."""
+        """Configs, manifests, and the blobs of layers packed by others, which nothing but the blob can give again."""
         with self.transaction():
             self._run("DELETE FROM layer_blobs WHERE diff NOT IN (SELECT diff FROM layers)")
             rows = self._run(
                 "SELECT id FROM images UNION SELECT manifest_digest FROM images WHERE manifest_digest IS NOT NULL"
-                " UNION SELECT digest FROM layer_blobs"
+                " UNION SELECT digest FROM layer_blobs WHERE diff IN (SELECT diff FROM layers WHERE NOT ours)"
             )
             return {row[0] for row in rows}
 

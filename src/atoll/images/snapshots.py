@@ -67,32 +67,36 @@ class Snapshots:
         stack = layers.layers if isinstance(layers, Image) else layers
         return tuple(layer.directory for layer in reversed(stack))
 
-    async def unpack(self, chunks: Iterable[bytes], parent: str | None = None, *, diff_id: str | None = None) -> Layer:
+    async def unpack(self, chunks: Iterable[bytes], parent: str | None = None) -> Layer:
         """`unpack_now` in a thread."""
-        return await asyncio.to_thread(self.unpack_now, chunks, parent, diff_id=diff_id)
+        return await asyncio.to_thread(self.unpack_now, chunks, parent)
 
-    def unpack_now(self, chunks: Iterable[bytes], parent: str | None = None, *, diff_id: str | None = None) -> Layer:
-        """A layer from a tar, plain or compressed, above `parent`. Raises InvalidInput, DigestMismatch where the tar is not `diff_id`."""
+    def unpack_now(self, chunks: Iterable[bytes], parent: str | None = None, *, finish: Callable[[int], None] | None = None) -> Layer:
+        """A layer with the content of a tar, plain or compressed, above `parent`, but packed our way: no blob need be kept for it.
+
+        `finish` gets a descriptor of the unpacked root and may change it. Blocks. Raises InvalidInput, LimitExceeded.
+        """
+        lowers = self.overlay_lowers(self.stack(parent))
+        with self._new_directory() as directory:
+            with _opened(directory) as root:
+                extract_tar(decompress(chunks), root, LAYER, lowers=lowers)
+                if finish is not None:
+                    finish(root)
+            return self.adopt_now(directory, parent)
+
+    def unpack_blob_now(self, chunks: Iterable[bytes], parent: str | None, diff_id: str) -> Layer:
+        """The layer `diff_id` from a blob, whose keeping is the caller's affair: its packing is not ours and cannot be made again.
+
+        Blocks. Raises InvalidInput, LimitExceeded, DigestMismatch where the tar is not what it was called.
+        """
         lowers = self.overlay_lowers(self.stack(parent))
         plain = _Hashing(decompress(chunks))
         with self._new_directory() as directory:
             with _opened(directory) as root:
                 extracted = extract_tar(plain, root, LAYER, lowers=lowers)
-            if diff_id is not None and plain.digest != diff_id:
+            if plain.digest != diff_id:
                 raise DigestMismatch(f"layer {diff_id} unpacks to content of {plain.digest}: refused")
-            return self._keep(directory, parent, plain.digest, extracted.size, plain.size)
-
-    def unpack_canonical_now(self, chunks: Iterable[bytes], *, finish: Callable[[int], None] | None = None) -> Layer:
-        """A bottom layer with the tar's content but our own packing, so that no blob need be kept (import, bootstrap).
-
-        `finish` gets a descriptor of the unpacked root and may change it. Blocks.
-        """
-        with self._new_directory() as directory:
-            with _opened(directory) as root:
-                extract_tar(decompress(chunks), root, LAYER)
-                if finish is not None:
-                    finish(root)
-            return self.adopt_now(directory, None)
+            return self._keep(directory, parent, plain.digest, extracted.size, plain.size, ours=False)
 
     async def commit(self, upper: Path, parent: str | None, *, consume: bool = False, ignore: Collection[str] = ()) -> Layer:
         """The layer of what an overlay's upper directory holds above `parent`.
@@ -153,14 +157,14 @@ class Snapshots:
         finally:
             shutil.rmtree(path, ignore_errors=True)  # kept layers have been renamed away
 
-    def _keep(self, directory: Path, parent: str | None, diff: str, size: int, tar_size: int) -> Layer:
+    def _keep(self, directory: Path, parent: str | None, diff: str, size: int, tar_size: int, *, ours: bool = True) -> Layer:
         chain = chain_id(parent, diff)
         with self._database.transaction():
             present = self._database.layer(chain)
             if present is None:
                 short = self._short_name(chain)
                 directory.rename(self._root / short)
-                row = LayerRow(chain, diff, parent, short, size, tar_size)
+                row = LayerRow(chain, diff, parent, short, size, tar_size, ours)
                 self._database.add_layer(row)
                 return self.layer_of(row)
         remove_tree(directory)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from atoll.config import Instance
-from atoll.errors import AtollError, InvalidInput, NotFound
+from atoll.errors import InvalidInput, NotFound, Unavailable
 from atoll.images import hello, views
 from atoll.images.archive_in import ArchiveReader
 from atoll.images.archive_out import ArchiveWriter
@@ -24,8 +24,12 @@ from atoll.images.bridge import consume, produce
 from atoll.images.catalog import Catalog, canonical, new_config
 from atoll.images.collector import Collector, ContentLock, Leases
 from atoll.images.database import Database
+from atoll.images.layertar import LayerTars
 from atoll.images.model import Descriptor, Image, Layer, Platform, Progress, Users, no_users, nothing
 from atoll.images.reference import Reference, parse
+from atoll.images.registry import RegistrySettings
+from atoll.images.registry_auth import Credentials
+from atoll.images.remote import Remote
 from atoll.images.removal import Remover
 from atoll.images.snapshots import Snapshots
 from atoll.kernel.openat2 import syncfs
@@ -38,7 +42,14 @@ class ImageStore:
     `snapshots` has the layers, `leases` the holds on layers no image has, `blobs` content by digest.
     """
 
-    def __init__(self, instance: Instance, *, users: Users = no_users, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        instance: Instance,
+        *,
+        users: Users = no_users,
+        settings: RegistrySettings | None = None,
+        clock: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._root = instance.content
         self._clock = clock
         self._users = users
@@ -49,8 +60,18 @@ class ImageStore:
         self.blobs = Blobs(self._root / "blobs", scratch)
         self.snapshots = Snapshots(self._root / "l", scratch, self._database)
         self.leases = Leases(self._database, self.snapshots)
+        self._tars = LayerTars(self._database, self.blobs, self.snapshots)
         self._catalog = Catalog(self._database, self.blobs, self.snapshots, clock)
         self._collector = Collector(self._database, self.blobs, self.snapshots, scratch, users)
+        self._remote = Remote(
+            self._database,
+            self.blobs,
+            self.snapshots,
+            self._catalog,
+            self._collector,
+            self.settle,
+            settings or RegistrySettings.from_environment(),
+        )
         self._remover = Remover(self._database, self._catalog, self._collector, users)
 
     def open(self) -> None:
@@ -215,7 +236,7 @@ class ImageStore:
                     names.append(name)
         if not wanted:
             raise InvalidInput("no images to save")
-        return produce(ArchiveWriter(self._database, self.blobs, self.snapshots).write(list(wanted.values())))
+        return produce(ArchiveWriter(self.blobs, self._tars).write(list(wanted.values())))
 
     def _named(self, text: str) -> Iterator[tuple[Image, Reference | None]]:
         image = self.find(text)
@@ -239,7 +260,7 @@ class ImageStore:
         if name is not None and name.digest:
             raise InvalidInput("cannot import digest reference")
         with self.working():
-            layer = await consume(chunks, self.snapshots.unpack_canonical_now)
+            layer = await consume(chunks, self.snapshots.unpack_now)
             created = timestamp(self._clock())
             step = {"created": created, "created_by": "", "comment": message or "Imported from -"}
             image = self.create_image(
@@ -293,11 +314,31 @@ class ImageStore:
     ) -> Image:
         """`auth` is X-Registry-Auth decoded: username, password, identitytoken, registrytoken.
 
-        Raises NotFound, Unauthenticated, Unavailable. Docker Hub's hello-world is made here when no registry answers for it, and the
+        Raises NotFound, Unavailable. Docker Hub's hello-world is made here when no registry answers for it, and the
         progress says so.
         """
-        raise AtollError
+        before = self.find(reference)
+        try:
+            image = await self._remote.pull(reference, Credentials.from_auth(auth), platform or Platform.of_host(), progress)
+        except Unavailable as error:
+            builtin = await self.ensure_builtin(reference) if platform is None else None
+            if builtin is None:
+                raise
+            progress({"status": f"No registry answers ({error})"})
+            progress({"status": f"Status: Made the built-in {builtin.repo_tags[0]}, which needs no registry"})
+            return builtin
+        name = parse(reference).with_default_tag().familiar
+        fresh = before is None or before.id != image.id
+        progress({"status": f"Status: {'Downloaded newer image' if fresh else 'Image is up to date'} for {name}"})
+        return image
 
     async def push(self, reference: str, *, auth: dict[str, Any] | None = None, progress: Progress = nothing) -> Descriptor:
-        """Uploads what the registry lacks and the manifest; the manifest's descriptor."""
-        raise AtollError
+        """Uploads what the registry lacks and the manifest; the manifest's descriptor.
+
+        Raises NotFound, Unauthenticated, Forbidden, Unavailable.
+        """
+        return await self._remote.push(reference, Credentials.from_auth(auth), progress)
+
+    async def login(self, auth: dict[str, Any]) -> dict[str, str]:
+        """POST /auth: asks the registry of auth["serveraddress"] whether it knows us. Raises Unauthenticated, Unavailable."""
+        return await self._remote.login(auth)

@@ -1,0 +1,152 @@
+"""Pulling: manifest, then layers, downloaded side by side and unpacked in order while the next ones arrive.
+
+Nothing becomes visible before all of it is here, verified, and on disk. What is here already is not fetched again: a layer is known by its
+chain id, which the configuration tells before any layer is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from atoll.errors import InvalidInput, NotFound, Unauthenticated
+from atoll.images.blobs import Blobs
+from atoll.images.catalog import Catalog, parse_config
+from atoll.images.database import Database
+from atoll.images.manifest import DEPTH_MAX, INDEXES, Manifest, choose, document, media_type, parse_index, parse_manifest
+from atoll.images.model import Descriptor, Layer, Platform, Progress, chain_id
+from atoll.images.reference import Reference
+from atoll.images.registry import Fetched, Registry
+from atoll.images.snapshots import Snapshots
+
+PARALLEL = 3  # layers at a time, Docker's default
+REPORT_S = 0.1  # between two progress messages of one layer
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """`digest` is what the name pointed to: of the index, where there is one."""
+
+    image_id: str
+    digest: str
+
+
+class Puller:
+    """One pull of one reference."""
+
+    def __init__(
+        self, database: Database, blobs: Blobs, snapshots: Snapshots, catalog: Catalog, registry: Registry, progress: Progress
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._snapshots = snapshots
+        self._catalog = catalog
+        self._registry = registry
+        self._progress = progress
+
+    async def pull(self, reference: Reference, platform: Platform) -> Pulled:
+        """Raises NotFound and Unauthenticated with Docker's words, DigestMismatch, InvalidInput, Unavailable."""
+        wanted = reference.digest or reference.tag or "latest"
+        top = await self._top(reference, wanted)
+        self._progress({"status": f"Pulling from {reference.path}", "id": wanted})
+        fetched, manifest = await self._manifest(top, platform, reference)
+        config = await self._registry.document(manifest.config)
+        diff_ids: list[str] = parse_config(config)["rootfs"]["diff_ids"]
+        if len(diff_ids) != len(manifest.layers):
+            raise InvalidInput(f"{reference.familiar} is no container image: {len(manifest.layers)} layers, {len(diff_ids)} diff ids")
+        layers = await self._layers(manifest.layers, diff_ids)
+        self._blobs.add(fetched.data)
+        image_id = self._catalog.add(config, layers, manifest=fetched.descriptor)
+        for blob in (manifest.config, *manifest.layers):
+            self._database.add_source(blob.digest, reference.name)
+        return Pulled(image_id, top.descriptor.digest)
+
+    async def _top(self, reference: Reference, wanted: str) -> Fetched:
+        try:
+            return await self._registry.manifest(wanted)
+        except Unauthenticated as error:
+            if "incorrect" in str(error):
+                raise
+            # What a registry hides and what it does not have look the same from outside.
+            raise NotFound(
+                f"pull access denied for {reference.familiar_name}, repository does not exist or may require 'docker login': "
+                "denied: requested access to the resource is denied"
+            ) from error
+        except NotFound as error:
+            if str(error).startswith("repository "):
+                raise
+            raise NotFound(f"manifest for {reference.with_default_tag().familiar} not found: {error}") from error
+
+    async def _manifest(self, fetched: Fetched, platform: Platform, reference: Reference) -> tuple[Fetched, Manifest]:
+        """Through indexes to the manifest for `platform`."""
+        for _ in range(DEPTH_MAX):
+            value = document(fetched.data, "the manifest")
+            kind = media_type(value, fetched.descriptor.media_type)
+            if kind not in INDEXES:
+                described = Descriptor(kind, fetched.descriptor.digest, fetched.descriptor.size)
+                return Fetched(described, fetched.data), parse_manifest(value)
+            fetched = await self._registry.manifest(choose(parse_index(value), platform, reference.familiar).digest)
+        raise InvalidInput(f"{reference.familiar} nests its indexes too deeply")
+
+    async def _layers(self, blobs: tuple[Descriptor, ...], diff_ids: list[str]) -> list[Layer]:
+        """Unpacked layers, bottom up."""
+        chains: list[str] = []
+        for diff_id in diff_ids:
+            chains.append(chain_id(chains[-1] if chains else None, diff_id))
+        slots = asyncio.Semaphore(PARALLEL)
+        for blob in blobs:
+            self._progress({"status": "Pulling fs layer", "progressDetail": {}, "id": short(blob.digest)})
+        downloads: dict[int, asyncio.Task[None]] = {}
+        layers: list[Layer] = []
+        async with asyncio.TaskGroup() as group:
+            for number, (blob, chain) in enumerate(zip(blobs, chains, strict=True)):
+                if self._snapshots.find(chain) is None:
+                    downloads[number] = group.create_task(self._download(blob, slots), name=f"download {blob.digest}")
+            for number, (blob, diff_id, chain) in enumerate(zip(blobs, diff_ids, chains, strict=True)):
+                parent = chains[number - 1] if number else None
+                if number in downloads:
+                    await asyncio.shield(downloads[number])
+                    layers.append(await self._unpack(blob, diff_id, parent))
+                else:
+                    layers.append(self._snapshots.get(chain))
+                    self._progress({"status": "Already exists", "progressDetail": {}, "id": short(blob.digest)})
+        return layers
+
+    async def _download(self, blob: Descriptor, slots: asyncio.Semaphore) -> None:
+        identifier = short(blob.digest)
+        if self._blobs.size(blob.digest) == blob.size:
+            return
+        if slots.locked():
+            self._progress({"status": "Waiting", "progressDetail": {}, "id": identifier})
+        async with slots:
+            with self._blobs.writer() as writer:
+                await self._registry.fetch_blob(blob, writer, self._throttled("Downloading", identifier, blob.size))
+                self._progress({"status": "Verifying Checksum", "progressDetail": {}, "id": identifier})
+                writer.commit(digest=blob.digest, size=blob.size)
+        self._progress({"status": "Download complete", "progressDetail": {}, "id": identifier})
+
+    async def _unpack(self, blob: Descriptor, diff_id: str, parent: str | None) -> Layer:
+        identifier = short(blob.digest)
+        self._progress({"status": "Extracting", "progressDetail": {"current": 0, "total": blob.size}, "id": identifier})
+        layer = await asyncio.to_thread(self._snapshots.unpack_blob_now, self._blobs.chunks(blob.digest), parent, diff_id)
+        self._database.add_layer_blob(diff_id, blob)
+        self._progress({"status": "Pull complete", "progressDetail": {}, "id": identifier})
+        return layer
+
+    def _throttled(self, status: str, identifier: str, total: int) -> Callable[[int], None]:
+        loop = asyncio.get_running_loop()
+        last = 0.0
+
+        def report(current: int) -> None:
+            nonlocal last
+            now = loop.time()
+            if now - last >= REPORT_S:
+                last = now
+                self._progress({"status": status, "progressDetail": {"current": current, "total": total}, "id": identifier})
+
+        return report
+
+
+def short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]

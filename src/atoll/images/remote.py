@@ -1,0 +1,109 @@
+"""Pull and push as the store does them: which registry is asked, under which names things end up, and what an error means in the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+from atoll.errors import NotFound, Unauthenticated, Unavailable
+from atoll.images.blobs import Blobs
+from atoll.images.catalog import Catalog
+from atoll.images.collector import Collector
+from atoll.images.database import Database
+from atoll.images.layertar import LayerTars
+from atoll.images.model import Descriptor, Image, Platform, Progress
+from atoll.images.pull import Pulled, Puller
+from atoll.images.push import Pusher
+from atoll.images.reference import DEFAULT_DOMAIN, Reference, parse
+from atoll.images.registry import Registry, RegistrySettings, check_login
+from atoll.images.registry_auth import Credentials
+from atoll.images.snapshots import Snapshots
+
+
+class Remote:
+    """The store's side of registries."""
+
+    def __init__(
+        self,
+        database: Database,
+        blobs: Blobs,
+        snapshots: Snapshots,
+        catalog: Catalog,
+        collector: Collector,
+        settle: Callable[[], Awaitable[None]],
+        settings: RegistrySettings,
+    ) -> None:
+        self._database = database
+        self._blobs = blobs
+        self._snapshots = snapshots
+        self._catalog = catalog
+        self._collector = collector
+        self._settle = settle
+        self._settings = settings
+
+    async def pull(self, text: str, credentials: Credentials, platform: Platform, progress: Progress) -> Image:
+        """Docker Hub's mirrors are asked first, without our credentials for Docker Hub, then the registry itself."""
+        name = parse(text).with_default_tag()
+        for mirror in self._settings.mirrors if name.domain == DEFAULT_DOMAIN else ():
+            try:
+                return await self._pull_from(Registry(name, Credentials(), self._settings, base=mirror), name, platform, progress)
+            except (Unavailable, NotFound, Unauthenticated) as error:
+                progress({"status": f"Mirror {mirror}: {error}"})
+        return await self._pull_from(Registry(name, credentials, self._settings), name, platform, progress)
+
+    async def _pull_from(self, registry: Registry, name: Reference, platform: Platform, progress: Progress) -> Image:
+        with self._collector.working():
+            pulled = await self._fetch(registry, name, platform, progress)
+            await self._settle()
+            self._catalog.tag(pulled.image_id, name.with_digest(pulled.digest))
+            if name.digest is None:
+                self._catalog.tag(pulled.image_id, name)
+        progress({"status": f"Digest: {pulled.digest}"})
+        return self._catalog.by_id(pulled.image_id)
+
+    async def _fetch(self, registry: Registry, name: Reference, platform: Platform, progress: Progress) -> Pulled:
+        try:
+            async with registry:
+                puller = Puller(self._database, self._blobs, self._snapshots, self._catalog, registry, progress)
+                return await puller.pull(name, platform)
+        except BaseExceptionGroup as group:
+            raise _first_cause(group) from group
+        finally:
+            self._collector.collect()  # when nothing is at work any more: layers of a pull that failed
+
+    async def push(self, text: str, credentials: Credentials, progress: Progress) -> Descriptor:
+        name = parse(text)
+        if name.digest:
+            name = replace(name, digest=None)
+        name = name.with_default_tag()
+        progress({"status": f"The push refers to repository [{name.name}]"})
+        try:
+            image = self._catalog.resolve(str(name))
+        except NotFound:
+            raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}") from None
+        tars = LayerTars(self._database, self._blobs, self._snapshots)
+        with self._collector.working():
+            try:
+                async with Registry(name, credentials, self._settings, push=True) as registry:
+                    pushed = await Pusher(self._database, self._blobs, tars, registry, progress).push(image, name)
+            except BaseExceptionGroup as group:
+                raise _first_cause(group) from group
+            self._catalog.tag(image.id, name.with_digest(pushed.digest))
+            self._collector.collect()  # what was compressed for the push: it can be made again
+        progress({"status": f"{name.tag}: digest: {pushed.digest} size: {pushed.size}"})
+        progress({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": pushed.digest, "Size": pushed.size}})
+        return pushed
+
+    async def login(self, auth: dict[str, Any]) -> dict[str, str]:
+        return await check_login(auth, self._settings)
+
+
+def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to tell: what one of several side by side met first, not the cancellations that followed."""
+    for error in group.exceptions:
+        cause = _first_cause(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(cause, asyncio.CancelledError):
+            return cause
+    return group
