@@ -42,7 +42,8 @@ def start_engine(arguments: tuple[str, ...] = ()) -> None:
             return
     finally:
         os.close(ready)
-    state = "did not answer in time" if process.poll() is None else f"ended with status {process.returncode}"
+    # A pipe that closed without a byte: the daemon is on its way out.
+    state = f"ended with status {process.wait(START_TIMEOUT_S)}" if answered else "did not answer in time"
     with open(log, "rb") as written:
         written.seek(begin)
         words = written.read()[-LAST_WORDS:].decode(errors="replace").strip()

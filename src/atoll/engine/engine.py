@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -9,8 +11,9 @@ from atoll.config import Instance
 from atoll.engine.containers.changes import Changes
 from atoll.engine.containers.containers import Containers
 from atoll.engine.containers.layers import make_init_layer
+from atoll.engine.containers.lifecycle import NotModified
 from atoll.engine.containers.networking import Networker
-from atoll.engine.containers.record import Status
+from atoll.engine.containers.record import Container, Status
 from atoll.engine.containers.recovery import recover
 from atoll.engine.containers.registry import Registry
 from atoll.engine.db import Database
@@ -79,6 +82,21 @@ class Engine:
         await self.runtime.close()
         self.images.close()
         self._database.close()
+
+    async def shut_down(self) -> None:
+        """Stops every container and takes away all that the instance has in the kernel, the keeper too.
+
+        What is on disk stays; containers whose policy says so start again with the next engine.
+        """
+        await asyncio.gather(*(self._rest(container) for container in self.registry if container.is_up))
+        await self.networks.destroy()
+        await self.runtime.stop_keeper()
+
+    async def _rest(self, container: Container) -> None:
+        by_user = container.record.stopped_by_user
+        with contextlib.suppress(NotModified):
+            await self.containers.lifecycle.stop(container)
+        container.save(stopped_by_user=by_user)
 
     async def destroy(self) -> None:
         """Takes away every container and all that the instance has in the kernel, the keeper too. For tests and for good-byes."""

@@ -1,0 +1,124 @@
+"""`engine start|stop|status|logs`: the process behind the Engine API."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from atoll.cli.flags import Command, Flag, Options
+from atoll.cli.session import CommandFailed
+from atoll.cli.start import start_engine
+from atoll.cli.wire import Engine, EngineUnreachable
+from atoll.home import ENGINE_SOCKET, home_directory
+
+STOP_TIMEOUT_S = 60  # containers have ten seconds of grace each, all at once
+TAIL = 1 << 16  # bytes of the log shown unless --all is given
+
+
+def _home() -> str:
+    return home_directory(os.environ)
+
+
+def _pid() -> int | None:
+    """The daemon's process, if one lives: it holds a lock on the file its pid stands in."""
+    import fcntl
+
+    try:
+        fd = os.open(os.path.join(_home(), "run", "engine.pid"), os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(fd, 32, 0) or b"0") or None
+    finally:
+        os.close(fd)
+    return None
+
+
+def start() -> Command:
+    return Command(_start, "", "Start the engine", maximum=0)
+
+
+def _start(_: Options, __: list[str]) -> int:
+    pid = _pid()
+    if pid is None:
+        start_engine()
+        pid = _pid()
+    print(f"The engine runs: process {pid}, unix://{os.path.join(_home(), ENGINE_SOCKET)}")
+    return 0
+
+
+def stop() -> Command:
+    flags = (Flag("keep-containers", "", "bool", "Leave running containers to their keeper"),)
+    summary = "Stop all containers and the engine; images, volumes and stopped containers stay on disk"
+    return Command(_stop, "[OPTIONS]", summary, flags, maximum=0)
+
+
+def _stop(options: Options, _: list[str]) -> int:
+    pid = _pid()
+    if pid is None:
+        if options["keep-containers"]:
+            print("The engine is not running.")
+            return 0
+        # A keeper may hold containers of an engine that was killed: only an engine can stop them in good order.
+        if not os.path.exists(os.path.join(_home(), "run", "keeper.sock")):
+            print("The engine is not running.")
+            return 0
+        start_engine()
+        pid = _pid()
+        if pid is None:
+            raise EngineUnreachable("the engine ended again: see `atoll engine logs`")
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return 0
+    try:
+        if options["keep-containers"]:
+            import signal
+
+            signal.pidfd_send_signal(process, signal.SIGTERM)
+        else:
+            Engine().post("/atoll/engine/stop")
+        ended = select.select([process], [], [], STOP_TIMEOUT_S)[0]
+    finally:
+        os.close(process)
+    if not ended:
+        raise CommandFailed(f"the engine, process {pid}, still stops after {STOP_TIMEOUT_S} s: see `atoll engine logs`")
+    print("The engine has stopped.")
+    return 0
+
+
+def status() -> Command:
+    return Command(_status, "", "Tell whether the engine runs, and where; exit status 3 when it does not", maximum=0)
+
+
+def _status(_: Options, __: list[str]) -> int:
+    pid = _pid()
+    if pid is None:
+        print(f"The engine is not running (home {_home()}); it starts by itself when a command needs it.")
+        return 3  # LSB: "program is not running"
+    info = Engine().get("/info")
+    print(f"The engine runs: process {pid}, unix://{os.path.join(_home(), ENGINE_SOCKET)}")
+    print(f"Containers: {info['Containers']}, running: {info['ContainersRunning']}. Images: {info['Images']}. Home: {_home()}")
+    return 0
+
+
+def logs() -> Command:
+    flags = (Flag("all", "a", "bool", "Show all of it, not just the end"),)
+    return Command(_logs, "[OPTIONS]", "Show the engine's own log", flags, maximum=0)
+
+
+def _logs(options: Options, _: list[str]) -> int:
+    from atoll.cli.terminal import write_all
+
+    path = os.path.join(_home(), "logs", "engine.log")
+    try:
+        with open(path, "rb") as file:
+            if not options["all"]:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            while data := file.read(1 << 18):
+                write_all(1, data)
+    except FileNotFoundError:
+        raise CommandFailed(f"there is no log at {path}: the engine has not run yet") from None
+    return 0
