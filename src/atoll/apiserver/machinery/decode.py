@@ -1,4 +1,4 @@
-"""Request bodies to objects: JSON and YAML, with duplicate fields noticed, in bounded time and memory.
+"""Request bodies to objects: JSON, YAML and protobuf, with duplicate fields noticed, in bounded time and memory.
 
 JSON goes through orjson. It keeps the last of two fields of one name without a word, so the decoded object is encoded again and the `":`
 in both texts counted: only when the counts differ is the text read a second time, slowly, to name what was doubled. YAML aliases are
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.protobuf import decode_protobuf
 from atoll.errors import StatusError
 
 JSON = "application/json"
@@ -38,12 +39,10 @@ def decode(body: bytes, content_type: str, *, find_duplicates: bool = False) -> 
     elif media in _YAML_TYPES or media.endswith("+yaml") or not media:
         decoded = decode_yaml(body)
     elif media == PROTOBUF:
-        raise statuses.unsupported_media_type(
-            f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}; {PROTOBUF} is not read yet"
-        )
+        decoded = Decoded(decode_protobuf(body))
     else:
         raise statuses.unsupported_media_type(
-            f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}"
+            f"the body of the request was in an unknown format - accepted media types include: {JSON}, {YAML}, {PROTOBUF}"
         )
     return decoded
 
