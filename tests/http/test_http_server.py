@@ -351,6 +351,27 @@ def test_a_hijacked_connection_carries_early_bytes_and_half_closes(asks):
     asyncio.run(main())
 
 
+def test_output_reaches_a_client_whose_input_nobody_read():
+    async def handler(request):
+        stream = await request.upgrade()
+        await asyncio.sleep(0.05)
+        stream.write(b"exited early")
+        stream.close()
+        await stream.wait_closed()
+
+    async def main():
+        async with serving(handler) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n" + bytes(3_000_000))
+            assert (await reader.read()).endswith(b"exited early")
+            began = asyncio.get_running_loop().time()
+            writer.close()
+            await writer.wait_closed()
+        assert asyncio.get_running_loop().time() - began < 1
+
+    asyncio.run(main())
+
+
 def test_an_upgrade_nobody_takes_is_an_ordinary_request():
     async def handler(request):
         return Response(200, (), await request.body())

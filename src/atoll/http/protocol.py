@@ -78,7 +78,7 @@ class HttpConnection(Connection):
 
     def eof_received(self) -> bool:
         self.eof = True
-        if self._exchange is None:
+        if self._exchange is None or self._receive == self._ignore:
             return False  # idle, in a head, or lingering: nothing to answer
         self._exchange.hang_up()
         return not self.tls
