@@ -14,6 +14,7 @@ from atoll.engine.routes import (
     execs,
     images,
     networks,
+    own,
     system,
     transfer,
     unsupported,
@@ -39,6 +40,7 @@ def add_routes(router: Router, engine: Engine) -> None:
         distribution,
         networks,
         volumes,
+        own,
         unsupported,
     ):
         module.add_routes(router, engine)

@@ -1,0 +1,41 @@
+"""What Docker's API has no word for, below /atoll: an image made from a distribution's packages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from atoll.engine.progress import stream_progress
+from atoll.errors import InvalidInput
+from atoll.http import Request, Router
+from atoll.images import Progress
+
+if TYPE_CHECKING:
+    from atoll.engine.engine import Engine
+
+VARIANTS = ("essential", "apt", "minbase", "important", "standard")  # mmdebstrap(1)
+
+
+class Routes:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def bootstrap(self, request: Request) -> None:
+        """POST /atoll/images/bootstrap?ref=debian:bookworm&variant=&mirror=&include=...: progress as a pull's, then the image is there."""
+        query = request.query
+        reference, variant = query.get("ref") or "", query.get("variant") or "minbase"
+        if variant not in VARIANTS:
+            raise InvalidInput(f"there is no variant '{variant}': one of {', '.join(VARIANTS)}")
+        include = [name for word in query.getall("include") for name in word.split(",") if name]
+        await request.body()
+
+        async def work(progress: Progress) -> None:
+            image = await self._engine.images.bootstrap(
+                reference, variant=variant, include=include, mirror=query.get("mirror"), progress=progress
+            )
+            self._engine.events.publish("image", "import", image.id, {"name": reference})
+
+        await stream_progress(request, work)
+
+
+def add_routes(router: Router, engine: Engine) -> None:
+    router.add("POST", "/atoll/images/bootstrap", Routes(engine).bootstrap)
