@@ -59,7 +59,7 @@ class Collector:
         held = self._database.held_blobs()
         for digest in [digest for digest in self._blobs.all() if digest not in held]:
             self._blobs.delete(digest)
-        self._database.forget_sources(held)
+        self._database.forget_sources()
         return [row.chain for row in gone]
 
     def sweep(self) -> None:

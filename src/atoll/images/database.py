@@ -244,11 +244,9 @@ class Database:
         """Repositories ("docker.io/library/debian") that are known to have had the blob."""
         return [row[0] for row in self._run("SELECT repository FROM sources WHERE digest = ? ORDER BY repository", (digest,))]
 
-    def forget_sources(self, held: Iterable[str]) -> None:
-        with self.transaction():
-            known = {row[0] for row in self._run("SELECT DISTINCT digest FROM sources")}
-            for digest in known.difference(held):
-                self._run("DELETE FROM sources WHERE digest = ?", (digest,))
+    def forget_sources(self) -> None:
+        """Drops what is known about blobs that belong to no image and no layer any more."""
+        self._run("DELETE FROM sources WHERE digest NOT IN (SELECT digest FROM layer_blobs UNION SELECT id FROM images)")
 
     # leases --------------------------------------------------------------------------------------------------------------------------
     def set_lease(self, owner: str, chains: Iterable[str]) -> None:

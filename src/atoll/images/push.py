@@ -110,7 +110,7 @@ class Pusher:
         return blob
 
     def _compress(self, layer: Layer) -> Descriptor:
-        """The layer as a gzip blob, collected after the push. Its digest stays known: the next push asks for it before making it. Blocks."""
+        """The layer as a gzip blob, collected after the push; its digest stays known, for the next push to ask for. Blocks."""
         with self._blobs.writer() as writer:
             for chunk in compress(self._tars.plain(layer)):
                 writer.write(chunk)
