@@ -1,5 +1,6 @@
 """The scheduler: which node for which pod.
 
-`plugins` are pure functions over an immutable snapshot, `framework` asks them in order, `queue` holds the pods that wait, `scheduler`
-ties these to the API.
+`cache` follows nodes and pods and hands out an immutable `snapshot`; each module of `plugins` holds one rule as pure functions over it;
+`framework` asks them in order and chooses; `queue` holds the pods that wait, and brings them back when something changed that could
+help them; `preemption` finds victims; `binding` and `scheduler` write.
 """
