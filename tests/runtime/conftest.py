@@ -147,6 +147,5 @@ def box(instance: Instance, busybox_root: Path) -> Iterator[Callable[[Callable[[
         return asyncio.run(main())
 
     yield run
-    left = [path for path in Path("/sys/fs/cgroup").rglob(f"atoll-{instance.id}*")]
-    assert left == []
+    assert list(Path("/sys/fs/cgroup").rglob(f"atoll-{instance.id}*")) == []
     assert str(instance.home) not in Path("/proc/self/mounts").read_text()

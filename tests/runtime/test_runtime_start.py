@@ -58,7 +58,7 @@ def test_not_startable(box, args, error, code, message):
 def test_start_failure_names_the_mount(box):
     async def body(box):
         mount = {"destination": "/mnt", "type": "bind", "source": "/no/such/source", "options": ["rbind"]}
-        with pytest.raises(Exception, match="/no/such/source.*/mnt.*No such file"):
+        with pytest.raises(StartFailed, match=r"/no/such/source.*/mnt.*No such file"):
             await box.start(box.bundle(["true"], mounts=[mount]))
         with pytest.raises(StartFailed):
             await box.start(box.bundle(["true"], sysctls={"net.no.such": "1"}))

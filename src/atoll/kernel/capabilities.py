@@ -7,10 +7,11 @@ every set is cut to what this process can give; `--privileged` means "all there 
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from atoll.errors import InvalidInput, SystemFailure
+from atoll.errors import InvalidInput
 from atoll.kernel import prctl, syscall
 
 # In the kernel's order: the index is the number.
@@ -106,17 +107,18 @@ def sets(pid: int | str = "self") -> dict[str, int]:
     return found
 
 
+@functools.cache
+def available() -> int:
+    """The bounding set of this process when first asked: what it can give at most."""
+    return sets()["bounding"]
+
+
 def limit_bounding(wanted: int) -> None:
     """Drop from the bounding set whatever is not in `wanted`. Needs CAP_SETPCAP."""
-    for number in range(64):
-        if wanted >> number & 1:
-            continue
-        try:
-            prctl.call(prctl.CAPBSET_DROP, number, what=f"drop capability {number} from the bounding set")
-        except SystemFailure:
-            if number < len(NAMES):
-                raise
-            return  # past the last capability this kernel has
+    present = available()
+    for number in range(present.bit_length()):
+        if present >> number & 1 and not wanted >> number & 1:
+            prctl.call(prctl.CAPBSET_DROP, number, what="drop a capability from the bounding set")
 
 
 def apply(effective: int, permitted: int, inheritable: int) -> None:

@@ -20,12 +20,13 @@ AMBIENT_RAISE: Final = 2
 AMBIENT_CLEAR_ALL: Final = 4
 
 
+_prctl = syscall.libc.prctl
+_prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+
+
 def call(option: int, *arguments: int, what: str) -> int:
     """Raises SystemFailure."""
-    words = [ctypes.c_ulong(argument) for argument in arguments]
-    words += [ctypes.c_ulong(0)] * (4 - len(words))
-    result: int = syscall.libc.prctl(ctypes.c_int(option), *words)
-    return syscall.checked(result, what)
+    return syscall.checked(_prctl(option, *arguments, *(0,) * (4 - len(arguments))), what)
 
 
 def set_dumpable(*, dumpable: bool) -> None:
@@ -50,4 +51,4 @@ def keep_capabilities() -> None:
 def set_name(name: str) -> None:
     """The 15 bytes that ps shows."""
     buffer = ctypes.create_string_buffer(name.encode()[:15])
-    syscall.checked(syscall.libc.prctl(ctypes.c_int(SET_NAME), buffer, 0, 0, 0), "set the process name")
+    call(SET_NAME, ctypes.addressof(buffer), what="set the process name")

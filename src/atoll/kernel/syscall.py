@@ -33,25 +33,33 @@ NUMBERS: Final = {
 
 libc: Final = ctypes.CDLL(None, use_errno=True)
 # Without releasing the interpreter's lock: for calls after which there are two of us.
-libc_held: Final = ctypes.PyDLL(None, use_errno=True)
+_libc_held: Final = ctypes.PyDLL(None, use_errno=True)
+
+
+def _entries(library: ctypes.CDLL) -> list[Any]:
+    """syscall(2) once for each number of arguments. A c_void_p takes integers, bytes, None and references alike, as a register does."""
+    entries = []
+    for count in range(7):
+        entry = library["syscall"]  # a new function object at each look-up
+        entry.argtypes = [ctypes.c_long, *[ctypes.c_void_p] * count]
+        entry.restype = ctypes.c_long
+        entries.append(entry)
+    return entries
+
+
+_ENTRIES: Final = _entries(libc)
+_ENTRIES_HELD: Final = _entries(_libc_held)
 
 
 def call(name: str, *arguments: Any, what: str, held: bool = False) -> int:
-    """Make the system call `name`. Integers are passed as long, bytes as pointers. Raises SystemFailure(what, errno)."""
-    result = attempt(name, *arguments, held=held)
-    if result < 0:
-        raise failure(what, -result)
-    return result
-
-
-def attempt(name: str, *arguments: Any, held: bool = False) -> int:
-    """As `call`, but gives -errno in place of an exception."""
+    """Make the system call `name` with integers, bytes, None or ctypes references. Raises SystemFailure(what, errno)."""
     number = NUMBERS.get(name)
     if number is None:
         raise NotSupported(f"system call {name}: no number known for {platform.machine()}")
-    words = [ctypes.c_long(argument) if isinstance(argument, int) else argument for argument in arguments]
-    result: int = (libc_held if held else libc).syscall(ctypes.c_long(number), *words)
-    return -ctypes.get_errno() if result == -1 else result
+    result: int = (_ENTRIES_HELD if held else _ENTRIES)[len(arguments)](number, *arguments)
+    if result == -1:
+        raise failure(what, ctypes.get_errno())
+    return result
 
 
 def checked(result: int, what: str) -> int:

@@ -24,11 +24,11 @@ def set_limits(process: Mapping[str, Any]) -> None:
         if number is None:
             raise InvalidInput(f"invalid rlimit type: {limit['type']}")
         soft, hard = (_value(limit[key]) for key in ("soft", "hard"))
+        if hard != resource.RLIM_INFINITY and (soft > hard or soft == resource.RLIM_INFINITY):
+            raise InvalidInput(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")
         try:
             resource.setrlimit(number, (soft, hard))
-        except ValueError:
-            raise InvalidInput(f"ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}") from None
-        except PermissionError:
+        except ValueError:  # what Python makes of EPERM
             _, ours = resource.getrlimit(number)
             resource.setrlimit(number, (_least(soft, ours), _least(hard, ours)))
     score = process.get("oomScoreAdj")
@@ -50,9 +50,7 @@ def _set_oom_score(score: int) -> None:
 
 def apply(process: Mapping[str, Any], user: User, program: bytes | None, filter_flags: int) -> None:
     """Become the container's user with its capabilities, under the seccomp `program`. There is no way back."""
-    available = capabilities.sets()["bounding"]
-    wanted = process.get("capabilities")
-    sets = capabilities.cut(wanted or {}, available)
+    sets = capabilities.cut(process.get("capabilities") or {}, capabilities.available())
     no_new_privileges = bool(process.get("noNewPrivileges"))
     profile = process.get("apparmorProfile")
     if profile:

@@ -225,12 +225,10 @@ def _own_stdio(uid: int) -> None:
 
 
 def _reset_signals() -> None:
-    """The keeper's handlers and ignored signals are not the container's."""
+    """Handlers are reset by execve; what is ignored (Python itself ignores two) stays so, and would stay so in the container."""
     signal.set_wakeup_fd(-1)
-    for number in signal.valid_signals():
-        if signal.getsignal(number) not in (signal.SIG_DFL, None):
-            signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _write(path: str, text: str) -> None:

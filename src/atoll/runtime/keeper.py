@@ -17,7 +17,7 @@ import sys
 from typing import Any
 
 from atoll.errors import SystemFailure
-from atoll.kernel import prctl
+from atoll.kernel import capabilities, prctl
 from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import protocol
 from atoll.runtime.loop import READ, WRITE, Loop
@@ -99,6 +99,7 @@ class Keeper:
 
     def run(self) -> None:
         self._sweep()
+        capabilities.available()  # read once, for all children
         gc.collect()
         gc.freeze()  # children share these pages for longer when the collector leaves them alone
         self.loop.run()

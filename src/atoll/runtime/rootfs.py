@@ -43,8 +43,11 @@ def _mount_overlay(target: str, overlay: Mapping[str, Any]) -> None:
     """With `volatile`: an unmount does not sync the file system below (139 ms seen), and after a power cut the container is gone anyway."""
     lower, upper, work = overlay["lower"], overlay["upper"], overlay["work"]
     # Left by a volatile mount; the kernel refuses to use the directory again until it is removed.
+    mark = os.path.join(work, "work", "incompat", "volatile")
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.rmdir(os.path.join(work, "work", "incompat", "volatile"))
+        os.unlink(os.path.join(mark, "dirty"))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.rmdir(mark)
     paths = [*lower, upper, work]
     plain = sum(map(len, paths)) + len(paths) < _MOUNT_DATA_MAX and not any(set(path) & set(",:\\") for path in paths)
     opened = [] if plain else [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in paths]
@@ -131,10 +134,14 @@ def _mount_cgroup(root: int, destination: str, options: mount_options.MountOptio
         return
     _mount_new(root, "tmpfs", "tmpfs", destination, options._replace(add=options.add & ~mounts.ATTR_RDONLY, parameters=(("mode", "755"),)))
     top = inroot.open_path(root, destination)
-    bind = options._replace(parameters=(), propagation=(), recursive=False)
     for point, directory in hierarchies:
+        name = os.path.basename(point)
         if point != layout.unified:
-            _bind(top, directory, "/" + os.path.basename(point), bind)
+            os.mkdir(name, 0o755, dir_fd=top)  # ours alone: no path of the image's is involved
+            tree = mounts.clone_tree(directory, recursive=False)
+            mounts.set_attributes(tree, add=options.add)
+            _attach(tree, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=top), f"{destination}/{name}")
+            os.close(tree)
     for controller, point in layout.v1.items():
         if controller != os.path.basename(point):  # "cpu" beside "cpu,cpuacct"
             os.symlink(os.path.basename(point), controller, dir_fd=top)

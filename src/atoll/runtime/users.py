@@ -25,7 +25,8 @@ class User(NamedTuple):
 def resolve(root: int, name: str, groups: Iterable[str] = ()) -> User:
     """`name` is "", "user", "user:group", with names or numbers. Raises InvalidInput in Docker's words.
 
-    Without a group the user's own counts, and the groups the user is a member of are added; `groups` always are (`--group-add`).
+    Without a group the user's own counts, and the groups the user is a member of are added; `groups` always are (`--group-add`). The
+    primary group is among the supplementary ones, so that a set-group-id program cannot lose it (CVE-2022-36109).
     """
     wanted, colon, wanted_group = name.partition(":")
     passwd, group = _rows(root, "/etc/passwd", 6), _rows(root, "/etc/group", 3)
@@ -41,10 +42,11 @@ def resolve(root: int, name: str, groups: Iterable[str] = ()) -> User:
     elif row:
         extra = [int(entry[2]) for entry in group if row[0] in entry[3].split(",")] if group else []
     extra += [_group(group, name) for name in groups]
-    for value in (uid, gid, *extra):
+    members = tuple(dict.fromkeys((gid, *extra)))
+    for value in (uid, *members):
         if not 0 <= value <= _ID_MAX:
             raise InvalidInput(f"uids and gids must be in range 0-{_ID_MAX}")
-    return User(uid, gid, tuple(dict.fromkeys(extra)), (row[5] if row else "") or "/")
+    return User(uid, gid, members, (row[5] if row else "") or "/")
 
 
 def _group(rows: list[list[str]], wanted: str) -> int:
