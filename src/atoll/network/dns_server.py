@@ -132,6 +132,24 @@ class DnsServer(asyncio.DatagramProtocol):
             return _bare(data, dns.rcode.SERVFAIL)
 
 
+def bound_sockets(address: str, port: int) -> tuple[socket.socket, socket.socket]:
+    """UDP and TCP sockets for `DnsServer.start`, in the namespace of the calling thread. Raises OSError. With port 0 their ports differ."""
+    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        udp.bind((address, port))
+        tcp.bind((address, port))
+        tcp.listen()
+    except BaseException:
+        udp.close()
+        tcp.close()
+        raise
+    for held in (udp, tcp):
+        held.setblocking(False)
+    return udp, tcp
+
+
 def failure(query: dns.message.Message, code: dns.rcode.Rcode) -> dns.message.Message:
     response = dns.message.make_response(query, recursion_available=True)
     response.set_rcode(code)

@@ -10,12 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 from collections.abc import Sequence
+from pathlib import Path
+
+from atoll.network.files import Resolver, host_resolver
 
 logger = logging.getLogger(__name__)
 
 PORT = 53
+ASKING_MAX = 128
 _UDP_S = 2.0
 _TCP_S = 4.0
 _ROUNDS = 2
@@ -23,12 +28,48 @@ _QR = 0x80
 _MESSAGE_MIN = 12  # bytes; the header
 
 
-async def forward(data: bytes, servers: Sequence[str], *, by_tcp: bool, port: int = PORT) -> bytes | None:
-    """The first valid reply, under the query's own id; None when no server gives one."""
+class Upstream:
+    """What one server asks of others. Bounded below what the server has in flight, so that dead upstreams cannot keep it from local
+    answers.
+    """
+
+    def __init__(self, port: int = PORT) -> None:
+        self._port = port
+        self._asking = 0
+
+    async def ask(self, data: bytes, servers: Sequence[str], *, by_tcp: bool) -> bytes | None:
+        """The first valid reply, under the query's own id; None when no server gives one."""
+        if self._asking >= ASKING_MAX:
+            return None
+        self._asking += 1
+        try:
+            return await _first_reply(data, servers, self._port, by_tcp=by_tcp)
+        finally:
+            self._asking -= 1
+
+
+class HostServers:
+    """The host's name servers; read again when resolv.conf changes, as laptops move between networks."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int] | None = None
+        self._resolver = Resolver()
+
+    def servers(self) -> tuple[str, ...]:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return ()
+        if (stamp := (status.st_mtime_ns, status.st_ino)) != self._stamp:
+            self._resolver, self._stamp = host_resolver(self._path), stamp
+        return self._resolver.servers
+
+
+async def _first_reply(data: bytes, servers: Sequence[str], port: int, *, by_tcp: bool) -> bytes | None:
     question = _question(data)
     for server in list(servers) * _ROUNDS:
-        identity = secrets.token_bytes(2)
-        sent = identity + data[2:]
+        sent = secrets.token_bytes(2) + data[2:]
         try:
             async with asyncio.timeout(_TCP_S if by_tcp else _UDP_S):
                 reply = await (_ask_tcp if by_tcp else _ask_udp)(sent, question, server, port)

@@ -12,7 +12,6 @@ networks are internal: then nothing leaves, not even a question (CVE-2024-29018)
 from __future__ import annotations
 
 import logging
-import os
 import random
 import socket
 from collections import defaultdict
@@ -29,9 +28,9 @@ import dns.rrset
 from atoll.errors import NotSupported
 from atoll.kernel import netns
 from atoll.kernel.nftables import Nftables, NftablesError
-from atoll.network.dns_server import DnsServer, failure
-from atoll.network.dns_upstream import forward
-from atoll.network.files import EMBEDDED_DNS, Resolver, host_resolver
+from atoll.network.dns_server import DnsServer, bound_sockets, failure
+from atoll.network.dns_upstream import HostServers, Upstream
+from atoll.network.files import EMBEDDED_DNS
 from atoll.network.model import Endpoint
 from atoll.network.state import State
 
@@ -48,14 +47,14 @@ class NameService:
         self._state = state
         self._servers: dict[str, DnsServer] = {}
         self._zones = _Zones(state)
-        self._upstream = _HostServers(resolv_conf)
+        self._host = HostServers(resolv_conf)
 
     async def add(self, endpoint: Endpoint) -> None:
         """Serves the endpoint's container from now on. Raises SystemFailure where its namespace is gone."""
         if not endpoint.has_names or endpoint.container_id in self._servers:
             return
         udp, tcp = netns.call(Path(endpoint.netns), _open_sockets)
-        server = DnsServer(partial(self._answer, endpoint.container_id))
+        server = DnsServer(partial(self._answer, endpoint.container_id, Upstream()))
         await server.start(udp, tcp)
         self._servers[endpoint.container_id] = server
 
@@ -72,7 +71,9 @@ class NameService:
             server.close()
         self._servers.clear()
 
-    async def _answer(self, container_id: str, query: dns.message.Message, data: bytes, by_tcp: bool) -> dns.message.Message | bytes:
+    async def _answer(
+        self, container_id: str, upstream: Upstream, query: dns.message.Message, data: bytes, by_tcp: bool
+    ) -> dns.message.Message | bytes:
         mine = self._state.of_container(container_id)
         question = query.question[0]
         local = self._zones.answer([endpoint.network_id for endpoint in mine], question.name, question.rdtype)
@@ -82,8 +83,8 @@ class NameService:
             return response
         if not any(endpoint.gateway for endpoint in mine):
             return failure(query, dns.rcode.SERVFAIL)
-        servers = next((endpoint.dns for endpoint in mine if endpoint.dns), ()) or self._upstream.servers()
-        return await forward(data, servers, by_tcp=by_tcp) or failure(query, dns.rcode.SERVFAIL)
+        servers = next((endpoint.dns for endpoint in mine if endpoint.dns), ()) or self._host.servers()
+        return await upstream.ask(data, servers, by_tcp=by_tcp) or failure(query, dns.rcode.SERVFAIL)
 
 
 class _Zones:
@@ -134,29 +135,11 @@ class _Zones:
         self._version = self._state.version
 
 
-class _HostServers:
-    """The host's name servers; read again when resolv.conf changes, as laptops move between networks."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._stamp: tuple[int, int] | None = None
-        self._resolver = Resolver()
-
-    def servers(self) -> tuple[str, ...]:
-        try:
-            status = os.stat(self._path)
-        except OSError:
-            return ()
-        if (stamp := (status.st_mtime_ns, status.st_ino)) != self._stamp:
-            self._resolver, self._stamp = host_resolver(self._path), stamp
-        return self._resolver.servers
-
-
 def _open_sockets() -> tuple[socket.socket, socket.socket]:
     """Runs inside the container's namespace."""
     try:
         with Nftables() as nft:
-            udp, tcp = _bound(0)
+            udp, tcp = bound_sockets(EMBEDDED_DNS, 0)
             try:
                 nft.run(_redirect(udp.getsockname()[1], tcp.getsockname()[1]))
             except BaseException:
@@ -165,24 +148,7 @@ def _open_sockets() -> tuple[socket.socket, socket.socket]:
                 raise
     except (NotSupported, NftablesError) as error:
         logger.info("no redirection of port 53, taking the port itself: %s", error)
-        udp, tcp = _bound(53)
-    return udp, tcp
-
-
-def _bound(port: int) -> tuple[socket.socket, socket.socket]:
-    udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    tcp = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    try:
-        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        udp.bind((EMBEDDED_DNS, port))
-        tcp.bind((EMBEDDED_DNS, port))
-        tcp.listen()
-    except BaseException:
-        udp.close()
-        tcp.close()
-        raise
-    for held in (udp, tcp):
-        held.setblocking(False)
+        udp, tcp = bound_sockets(EMBEDDED_DNS, 53)
     return udp, tcp
 
 
