@@ -74,6 +74,25 @@ def host_address() -> str:
         return str(probe.getsockname()[0])
 
 
+def pick_service_cidr() -> str:
+    """The range kubeadm gives, or the next one where another cluster on this host has taken it: its name service's address is the mark."""
+    for second in range(96, 240, 16):
+        network = ipaddress.IPv4Network(f"10.{second}.0.0/12")
+        if not _is_local(str(network[DNS_OFFSET])):
+            return str(network)
+    raise InvalidInput("every range for services from 10.96.0.0/12 to 10.224.0.0/12 is taken on this host: delete a cluster first")
+
+
+def _is_local(address: str) -> bool:
+    """Whether ADDRESS is one of this host's own."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
 def node_name() -> str:
     """The machine's name as a DNS label: lower case, letters, digits and dashes."""
     name = "".join(char if char.isalnum() and char.isascii() else "-" for char in socket.gethostname().split(".")[0].lower()).strip("-")

@@ -1,0 +1,281 @@
+"""start, stop, delete, status: what minikube's verbs do, for the one cluster of an instance.
+
+Each verb may be cut short and said again: settings are written before anything runs, the control plane's lock tells whether it lives, and
+the node daemon keeps by itself what it has joined.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import shutil
+import signal
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from atoll.client.http import HttpClient
+from atoll.client.resources import NODES
+from atoll.cluster import kubeconfig
+from atoll.cluster.certificates import Certificates
+from atoll.cluster.settings import DEFAULT_API_PORT, ClusterSettings, free_port, host_address, node_name, pick_service_cidr
+from atoll.config import Instance
+from atoll.errors import AtollError, NotFound, StatusError, Unavailable
+from atoll.http import Client as HttpTransport
+
+START_TIMEOUT_S = 60
+READY_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
+LAST_WORDS = 2000  # bytes of the control plane's log shown when it dies
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """minikube's four lines: Running or Stopped for the parts; Configured where the user's kubeconfig knows the cluster."""
+
+    node: str
+    kubelet: str
+    api_server: str
+    configured: bool
+
+    @property
+    def is_running(self) -> bool:
+        return self.api_server == "Running" and self.kubelet == "Running"
+
+
+async def start(instance: Instance, report: Report, *, api_port: int | None = None, update_context: bool = True) -> ClusterSettings:
+    """Start, or start again, the cluster; answers when its node is Ready. The engine must answer on its socket already."""
+    settings = _settled(instance, api_port)
+    if control_plane_pid(instance) is None:
+        report("Starting the control plane: store, API server, scheduler, controllers")
+        _start_control_plane(instance)
+    access = _write_kubeconfig(instance, settings)
+    if update_context and kubeconfig.users_file().absolute() != instance.kubeconfig:
+        kubeconfig.merge(kubeconfig.users_file(), access)
+    report(f"Joining the node {settings.node_name}")
+    await _engine(instance, "POST", "/atoll/node/join", _join_request(instance, settings))
+    await _node_ready(instance, settings)
+    return settings
+
+
+def _settled(instance: Instance, api_port: int | None) -> ClusterSettings:
+    try:
+        return ClusterSettings.load(instance)
+    except NotFound:
+        pass
+    instance.cluster.mkdir(mode=0o711, parents=True, exist_ok=True)
+    settings = ClusterSettings(
+        node_name=node_name(),
+        node_ip=host_address(),
+        api_port=api_port or free_port(DEFAULT_API_PORT),
+        service_cidr=pick_service_cidr(),
+    )
+    settings.save(instance)
+    return settings
+
+
+def _start_control_plane(instance: Instance) -> None:
+    instance.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path = instance.logs / "controlplane.log"
+    ready, done = os.pipe()
+    try:
+        with path.open("ab") as output:
+            begin = output.tell()
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "atoll.cluster.controlplane", "--ready-fd", str(done)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(done,),
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, "ATOLL_HOME": str(instance.home)},
+            )
+    finally:
+        os.close(done)
+    try:
+        answered, _, _ = select.select([ready], [], [], START_TIMEOUT_S)
+        if answered and os.read(ready, 1):
+            return
+    finally:
+        os.close(ready)
+    state = f"ended with status {process.wait(STOP_TIMEOUT_S)}" if answered else "did not answer in time"
+    words = path.read_bytes()[begin:][-LAST_WORDS:].decode(errors="replace").strip()
+    raise Unavailable(f"the control plane {state}:\n{words}\nIts log: {path}")
+
+
+def _write_kubeconfig(instance: Instance, settings: ClusterSettings) -> dict[str, Any]:
+    certificates = Certificates(instance, settings)
+    certificate, key = certificates.admin()
+    access = kubeconfig.entry(settings.server, certificates.authority.read_bytes(), certificate.read_bytes(), key.read_bytes())
+    kubeconfig.write(instance.kubeconfig, access)
+    return access
+
+
+def _join_request(instance: Instance, settings: ClusterSettings) -> dict[str, Any]:
+    """The body of POST /atoll/node/join: how the node reaches the API, who it is there, and what its pods are told."""
+    certificates = Certificates(instance, settings)
+    certificate, key = certificates.node()
+    serving, serving_key = certificates.node_serving()
+    return {
+        "server": f"https://127.0.0.1:{settings.api_port}",
+        "ca": certificates.authority.read_text(),
+        "certificate": certificate.read_text(),
+        "key": key.read_text(),
+        "servingCertificate": serving.read_text(),
+        "servingKey": serving_key.read_text(),
+        "name": settings.node_name,
+        "address": settings.node_ip,
+        "serviceCIDR": settings.service_cidr,
+        "clusterDNS": settings.dns_ip,
+        "clusterDomain": settings.cluster_domain,
+        "controlPlaneLog": str(instance.logs / "controlplane.log"),
+    }
+
+
+async def _engine(instance: Instance, method: str, path: str, body: Any = None) -> Any:
+    """A call to this instance's engine. Raises AtollError with the engine's own message."""
+    client = HttpTransport(f"unix://{instance.engine_socket}")
+    try:
+        headers = [("Content-Type", "application/json")]
+        reply = await client.request(method, path, headers, orjson.dumps(body) if body is not None else b"", timeout=START_TIMEOUT_S)
+        data = await reply.read()
+    finally:
+        await client.close()
+    value = orjson.loads(data) if data else None
+    if reply.status >= 400:
+        message = value.get("message") if isinstance(value, dict) else None
+        raise AtollError(f"the engine refused {method} {path}: {message or data.decode(errors='replace')}")
+    return value
+
+
+async def _node_ready(instance: Instance, settings: ClusterSettings) -> None:
+    """Wait, by watch, until the node says Ready."""
+    import asyncio
+
+    client = api_client(instance, settings)
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            listed = await client.list(NODES)
+            if any(_is_ready(node) for node in listed["items"] if node["metadata"]["name"] == settings.node_name):
+                return
+            revision = listed["metadata"]["resourceVersion"]
+            selector = f"metadata.name={settings.node_name}"
+            async for _, node in client.watch(NODES, resource_version=revision, field_selector=selector):
+                if _is_ready(node):
+                    return
+    except TimeoutError:
+        raise Unavailable(
+            f"the node {settings.node_name} did not become Ready within {READY_TIMEOUT_S} s: see `atoll engine logs`"
+        ) from None
+    finally:
+        await client.close()
+
+
+def _is_ready(node: dict[str, Any]) -> bool:
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def api_client(instance: Instance, settings: ClusterSettings) -> HttpClient:
+    """The API as the cluster's administrator."""
+    certificates = Certificates(instance, settings)
+    certificate, key = certificates.admin()
+    context = ssl.create_default_context(cafile=str(certificates.authority))
+    context.load_cert_chain(certificate, key)
+    return HttpClient(f"https://127.0.0.1:{settings.api_port}", context)
+
+
+def control_plane_pid(instance: Instance) -> int | None:
+    """The control plane's process, if one lives."""
+    try:
+        fd = os.open(instance.cluster / "controlplane.pid", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(fd, 32, 0) or b"0") or None
+    finally:
+        os.close(fd)
+    return None
+
+
+async def stop(instance: Instance, report: Report) -> None:
+    """Stop pods and control plane; objects and volumes stay. Raises NotFound where there is no cluster."""
+    ClusterSettings.load(instance)
+    if instance.engine_socket.exists():
+        report("Stopping the node's pods")
+        with contextlib.suppress(Unavailable):
+            await _engine(instance, "POST", "/atoll/node/leave")
+    _stop_control_plane(instance, report)
+
+
+def _stop_control_plane(instance: Instance, report: Report) -> None:
+    pid = control_plane_pid(instance)
+    if pid is None:
+        return
+    report("Stopping the control plane")
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], STOP_TIMEOUT_S)[0]:
+            signal.pidfd_send_signal(process, signal.SIGKILL)  # acknowledged writes are on disk: nothing is lost
+            select.select([process], [], [], STOP_TIMEOUT_S)
+    finally:
+        os.close(process)
+
+
+async def delete(instance: Instance, report: Report) -> None:
+    """Stop, then remove the cluster's directory: objects, volumes, certificates. No cluster is no error."""
+    if not instance.cluster.exists():
+        return
+    with contextlib.suppress(NotFound):
+        await stop(instance, report)
+    _stop_control_plane(instance, report)
+    report("Removing the cluster's data")
+    await _remove_tree(instance.cluster)
+    kubeconfig.remove(kubeconfig.users_file())
+
+
+async def _remove_tree(path: Path) -> None:
+    import asyncio
+
+    await asyncio.to_thread(shutil.rmtree, path)
+
+
+async def status(instance: Instance) -> ClusterStatus:
+    """Raises NotFound where there is no cluster."""
+    settings = ClusterSettings.load(instance)
+    api_server = "Stopped" if control_plane_pid(instance) is None else "Running"
+    kubelet = "Stopped"
+    if instance.engine_socket.exists():
+        with contextlib.suppress(AtollError):
+            joined = await _engine(instance, "GET", "/atoll/node")
+            kubelet = "Running" if joined and joined.get("joined") else "Stopped"
+    node = "Running" if api_server == kubelet == "Running" and await _answers(instance, settings) else "Stopped"
+    return ClusterStatus(node, kubelet, api_server, configured=instance.kubeconfig.exists())
+
+
+async def _answers(instance: Instance, settings: ClusterSettings) -> bool:
+    client = api_client(instance, settings)
+    try:
+        await client.get(NODES, settings.node_name)
+    except (StatusError, Unavailable):
+        return False
+    finally:
+        await client.close()
+    return True
