@@ -154,7 +154,7 @@ def test_restart_keeps_what_lives(instance, greeter):
         web, one = await container(first, "web", ports=[PortBinding(80)])
         _b, two = await container(first, "dead", ports=[PortBinding(80)])
         greeter(web, "web")
-        first._ports.close()  # killed with -9: links and rules stay, sockets are gone
+        first._seats._ports.close()  # killed with -9: links and rules stay, sockets are gone
         first._firewall.close()
         first._links.close()
         async with started_again(instance, ["web"]) as second:

@@ -87,8 +87,10 @@ class Links:
         self._route.add_address(link.index, IPv4Interface(f"{gateway}/{subnet.prefixlen}"))
         self._route.set_up(link.index)
 
-    def seat(self, network: Network, endpoint: Endpoint) -> None:
-        """Makes the veth pair between the bridge and the container's namespace, and the address inside. On failure nothing is left."""
+    def seat(self, network: Network, endpoint: Endpoint, *, is_way_out: bool) -> None:
+        """Makes the veth pair between bridge and container, and inside the address and, if wanted, the default route. On failure nothing
+        is left.
+        """
         bridge = self._route.link(network.bridge)
         if bridge is None:
             self.ensure_bridge(network)
@@ -118,6 +120,8 @@ class Links:
                     )
                 inside.set_up(link.index)
                 inside.add_address(link.index, IPv4Interface(f"{endpoint.address}/{endpoint.prefix}"))
+                if is_way_out:
+                    inside.set_default_route(endpoint.gateway, link.index)
         except BaseException:
             self._route.delete_link(endpoint.link)
             raise

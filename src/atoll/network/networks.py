@@ -8,24 +8,22 @@ two leaves a record that the next start finishes or undoes. The kernel's part is
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from atoll.config import Instance
-from atoll.errors import Conflict, Forbidden, InUse, InvalidInput, SystemFailure
+from atoll.errors import Conflict, Forbidden, InUse, InvalidInput
 from atoll.kernel import netns as kernel_netns
-from atoll.network import ipam, links, rules, views
+from atoll.network import links, rules, views
 from atoll.network.firewall import Firewall
 from atoll.network.model import Endpoint, Network, PortBinding
 from atoll.network.names import NameService
-from atoll.network.ports import Ports
-from atoll.network.requests import check_mac, network_from_body, predefined_networks
+from atoll.network.requests import network_from_body, predefined_networks
+from atoll.network.seats import Seats
 from atoll.network.state import State
 
 logger = logging.getLogger(__name__)
@@ -34,7 +32,6 @@ OnEvent = Callable[[str, Network, dict[str, str]], None]  # action (create, conn
 Views = list[dict[str, Any]]
 
 ENGINE = "engine"  # scope of the engine's own containers
-_BURIAL_S = 1.0  # links die with their namespace in some 50 ms; one that is still there after this is deleted by hand
 
 
 class Networks:
@@ -46,9 +43,7 @@ class Networks:
         self._state = State(instance)
         self._links = links.Links(instance.id)
         self._firewall = Firewall(instance.id)
-        self._ports = Ports()
-        self._names = NameService(self._state, resolv_conf)
-        self._burials: set[asyncio.Task[None]] = set()
+        self._seats = Seats(instance.id, self._state, self._links, self._firewall, NameService(self._state, resolv_conf))
 
     async def start(self, live: Collection[str] = (), *, scopes: Mapping[str, Collection[str]] | None = None) -> None:
         """Loads the state, makes what is missing of the predefined networks, and reconciles.
@@ -70,27 +65,18 @@ class Networks:
         self._firewall.replace(self._state.networks.values(), self._state.endpoints.values())
         await asyncio.to_thread(self._firewall.open_foreign)
         for endpoint in list(self._state.endpoints.values()):
-            held = self._ports.hold_again(endpoint.ports, endpoint.address)
-            await self._ports.start(endpoint.id, held, endpoint.address)
-            try:
-                await self._names.add(endpoint)
-            except SystemFailure as error:
-                logger.warning("container %s has no name service: %s", endpoint.container_id[:12], error)
+            await self._seats.reopen(endpoint)
 
     async def close(self) -> None:
         """Stops serving names and relayed ports. Links and rules stay: containers run on while the engine is restarted."""
-        await self._names.close()
-        self._ports.close()
-        for burial in list(self._burials):
-            burial.cancel()
-        await asyncio.gather(*self._burials, return_exceptions=True)
+        await self._seats.close()
         self._firewall.close()
         self._links.close()
 
     async def destroy(self) -> None:
         """Takes away all that the instance has in the kernel: links, namespaces, rules. Records of networks stay; call before `close`."""
         for endpoint in list(self._state.endpoints.values()):
-            await self._unseat(endpoint)
+            await self._seats.unseat(endpoint)
         for path in self._namespaces():
             kernel_netns.delete(path)
         await asyncio.to_thread(self._links.delete_strays, ())
@@ -103,7 +89,7 @@ class Networks:
         """Takes away endpoints and namespaces of `scope` whose container id is not in `live`."""
         for endpoint in list(self._state.endpoints.values()):
             if endpoint.scope == scope and endpoint.container_id not in live:
-                await self._unseat(endpoint)
+                await self._seats.unseat(endpoint)
         for path in self._namespaces(scope):
             if path.name not in live:
                 kernel_netns.delete(path)
@@ -225,7 +211,7 @@ class Networks:
         if found.driver == "bridge":
             if netns is None:
                 raise InvalidInput(f"container {container_id[:12]} needs a network namespace to join network {found.name}")
-            endpoint = await self._seat(self._addressed(endpoint, found, mine, ipv4, mac, names=names), found, ports)
+            endpoint = await self._seats.seat(endpoint, found, mine, ports, ipv4=ipv4, mac=mac, names=names)
         else:
             self._state.put_endpoint(endpoint)
         self._on_event("connect", found, {"container": container_id})
@@ -239,10 +225,9 @@ class Networks:
                 break
         else:
             raise Forbidden(f"container {container_id} is not connected to network {found.name}")
-        await self._unseat(endpoint)
+        await self._seats.unseat(endpoint)
         if endpoint.link:
-            await asyncio.to_thread(self._links.delete, endpoint.link)
-            self._choose_default_route(container_id, endpoint.netns)
+            await self._seats.leave(endpoint)
         self._on_event("disconnect", found, {"container": container_id})
 
     async def detach_all(self, container_id: str) -> None:
@@ -251,13 +236,11 @@ class Networks:
         where deleting one by hand takes 10 to 40 ms.
         """
         for endpoint in self._state.of_container(container_id):
-            await self._unseat(endpoint)
+            await self._seats.unseat(endpoint)
             if network := self._state.networks.get(endpoint.network_id):
                 self._on_event("disconnect", network, {"container": container_id})
             if endpoint.link:
-                burial = asyncio.ensure_future(self._bury(endpoint.link))
-                self._burials.add(burial)
-                burial.add_done_callback(self._burials.discard)
+                self._seats.bury(endpoint.link)
 
     async def rename(self, container_id: str, name: str) -> None:
         """The new name answers at once; the old one no more."""
@@ -273,66 +256,6 @@ class Networks:
         return dict(views.ports_view(self._state.of_container(container_id)))
 
     # Inside
-
-    def _addressed(
-        self, endpoint: Endpoint, network: Network, mine: Sequence[Endpoint], ipv4: str | None, mac: str | None, *, names: bool
-    ) -> Endpoint:
-        if ipv4 and network.is_predefined:
-            raise InvalidInput("user specified IP address is supported on user defined networks only")
-        others = {other.address for other in self._state.on_network(network.id)}
-        address = ipam.allocate(network, others, ipv4 or None)
-        if mac:
-            check_mac(mac)
-        taken = {other.ifname for other in mine}
-        return replace(
-            endpoint,
-            ifname=next(name for name in map("eth{}".format, range(len(taken) + 1)) if name not in taken),
-            link=links.port_name(self._instance.id, endpoint.id),
-            mac=mac.lower().replace("-", ":") if mac else ipam.mac_of(address),
-            address=str(address),
-            prefix=IPv4Network(network.subnet).prefixlen,
-            gateway="" if network.internal else network.gateway,
-            has_names=names and network.has_names,
-        )
-
-    async def _seat(self, endpoint: Endpoint, network: Network, ports: Sequence[PortBinding]) -> Endpoint:
-        try:
-            reserved = self._ports.reserve(() if network.internal else ports, endpoint.address)
-        except Conflict as error:
-            who = f"{endpoint.name or endpoint.container_id[:12]} ({endpoint.id})"
-            raise Conflict(f"driver failed programming external connectivity on endpoint {who}: {error}") from error
-        endpoint = replace(endpoint, ports=tuple(port for port, _held in reserved))
-        async with contextlib.AsyncExitStack() as undo:
-            undo.callback(self._ports.release, reserved)
-            self._state.put_endpoint(endpoint)
-            undo.callback(self._state.drop_endpoint, endpoint.id)
-            self._links.seat(network, endpoint)
-            undo.callback(self._links.delete, endpoint.link)
-            self._firewall.add(rules.endpoint_elements(endpoint))
-            undo.callback(self._firewall.delete, rules.endpoint_elements(endpoint))
-            self._choose_default_route(endpoint.container_id, endpoint.netns)
-            undo.callback(self._ports.stop, endpoint.id, endpoint.ports)
-            await self._ports.start(endpoint.id, reserved, endpoint.address)
-            await self._names.add(endpoint)
-            undo.pop_all()
-        return endpoint
-
-    async def _unseat(self, endpoint: Endpoint) -> None:
-        """Gives back all but the link."""
-        await self._names.remove(endpoint)
-        self._ports.stop(endpoint.id, endpoint.ports)
-        self._firewall.delete(rules.endpoint_elements(endpoint))
-        self._state.drop_endpoint(endpoint.id)
-
-    def _choose_default_route(self, container_id: str, namespace: str) -> None:
-        ways = [endpoint for endpoint in self._state.of_container(container_id) if endpoint.gateway]
-        best = max(ways, key=lambda endpoint: endpoint.priority, default=None)  # of equals the first, which is eth0
-        self._links.set_default_route(namespace, best)
-
-    async def _bury(self, link: str) -> None:
-        await asyncio.sleep(_BURIAL_S)
-        if self._links.exists(link):
-            await asyncio.to_thread(self._links.delete, link)
 
     def _forget_dead(self, live: Collection[str], scope: str) -> None:
         for endpoint in list(self._state.endpoints.values()):
