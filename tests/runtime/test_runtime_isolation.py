@@ -119,7 +119,8 @@ def test_devices(box):
     async def body(box):
         output = await box.sh(
             "cd /dev; ls | tr '\\n' ' '; echo; for d in null zero full random urandom tty; do test -c $d || echo no $d; done;"
-            "for l in fd stdin ptmx; do readlink $l; done; mknod /tmp/disk b 254 0 && cat /tmp/disk; mknod /tmp/n c 1 3 && echo x > /tmp/n && echo null"
+            "for l in fd stdin ptmx; do readlink $l; done;"
+            "mknod /tmp/disk b 254 0 && cat /tmp/disk; mknod /tmp/n c 1 3 && echo x > /tmp/n && echo null"
         )
         names, *rest = output.splitlines()
         assert set(names.split()) >= {
@@ -158,11 +159,11 @@ def test_masked_and_readonly_paths(box):
     async def body(box):
         output = await box.sh(
             "cat /proc/timer_list | wc -c; cat /proc/keys | wc -c; ls /proc/acpi 2>/dev/null | wc -l; ls /sys/firmware | wc -l;"
-            "echo 1 > /proc/sys/kernel/domainname; echo b > /proc/sysrq-trigger; touch /sys/x; mkdir /sys/fs/cgroup/pids/x; true"
+            "echo 1 > /proc/sys/kernel/domainname; touch /sys/x; mkdir /sys/fs/cgroup/pids/x; true"
         )
         lines = output.splitlines()
         assert lines[:4] == ["0"] * 4
-        assert len(lines[4:]) == 4
+        assert len(lines[4:]) == 3
         assert all("Read-only file system" in line for line in lines[4:])
 
     box(body)

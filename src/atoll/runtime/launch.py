@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from fcntl import F_SETPIPE_SZ, fcntl, ioctl
 from typing import Any
 
-from atoll.errors import AtollError, InvalidInput, SystemFailure
+from atoll.errors import AtollError, InvalidInput, NotSupported, SystemFailure
 from atoll.kernel import processes
 from atoll.runtime import init
 from atoll.runtime.container import Container, Process, Reply
@@ -67,7 +67,7 @@ def read_spec(bundle: str) -> dict[str, Any]:
     check_process(spec.get("process"))
     hooks = [name for name, entries in (spec.get("hooks") or {}).items() if entries]
     if hooks:
-        raise InvalidInput(f"{path}: OCI hooks ({', '.join(hooks)}) are not supported yet")
+        raise NotSupported(f"{path}: OCI hooks ({', '.join(hooks)}) are not supported yet")
     return spec
 
 
