@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple
 from atoll.client.objects import Object, object_reference
 from atoll.client.protocol import Client, is_not_found
 from atoll.client.resources import EVENTS, Resource
-from atoll.errors import AtollError
+from atoll.errors import AtollError, StatusError
 from atoll.units import timestamp_seconds
 
 EventType = Literal["Normal", "Warning"]
@@ -45,6 +45,7 @@ class Recorder:
         self._component = component
         self._host = host
         self._clock = clock
+        self._last_ns = 0
         self._queue: asyncio.Queue[_Pending] = asyncio.Queue(QUEUE_MAX)
         self._seen: OrderedDict[tuple[str, ...], tuple[str, str, int]] = OrderedDict()  # → namespace, name, count
 
@@ -71,8 +72,10 @@ class Recorder:
     async def _write_one(self, pending: _Pending) -> None:
         try:
             await self._write(pending)
-        except (AtollError, OSError) as error:  # a namespace that is going away refuses new events
-            logger.debug("event about %s not written: %s", pending.reference.get("name"), error)
+        except (AtollError, OSError) as error:
+            # A namespace that is going away refuses new events, and that is in order.
+            level = logging.DEBUG if isinstance(error, StatusError) and error.code in (403, 404) else logging.WARNING
+            logger.log(level, "event about %s not written: %s", pending.reference.get("name"), error)
 
     async def _write(self, pending: _Pending) -> None:
         reference = pending.reference
@@ -99,7 +102,7 @@ class Recorder:
         return {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"generateName": f"{pending.reference['name']}.", "namespace": namespace},
+            "metadata": {"name": f"{pending.reference['name']}.{self._next_suffix(pending.when)}", "namespace": namespace},
             "involvedObject": pending.reference,
             "reason": pending.reason,
             "message": pending.message,
@@ -111,6 +114,11 @@ class Recorder:
             "lastTimestamp": now,
             "count": 1,
         }
+
+    def _next_suffix(self, when: float) -> str:
+        """The time in hexadecimal nanoseconds, as client-go names events, and never the same twice."""
+        self._last_ns = max(self._last_ns + 1, int(when * 1e9))
+        return f"{self._last_ns:x}"
 
     def _remember(self, key: tuple[str, ...], namespace: str, name: str, count: int) -> None:
         self._seen[key] = (namespace, name, count)
