@@ -105,8 +105,15 @@ class Box:
                 attach.stdin.close()
             assert attach.stdout
             assert attach.stderr
-            out, err = await asyncio.wait_for(asyncio.gather(read_all(attach.stdout), read_all(attach.stderr)), 20)
+            out, err = await asyncio.wait_for(asyncio.gather(self.read_all(attach.stdout), self.read_all(attach.stderr)), 20)
         return await self.runtime.wait(name, exec_id), out, err
+
+    @staticmethod
+    async def read_all(reader: Any) -> bytes:
+        data = b""
+        while chunk := await reader.read():
+            data += chunk
+        return data
 
     def log(self, name: str) -> list[tuple[str, str, str]]:
         """(stream, tag, text) of each record."""
@@ -123,13 +130,6 @@ class Box:
                 await asyncio.wait_for(self.runtime.wait(state.id), 10)
             await self.runtime.delete(state.id)
         await self.runtime.stop_keeper()
-
-
-async def read_all(reader: Any) -> bytes:
-    data = b""
-    while chunk := await reader.read():
-        data += chunk
-    return data
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import pytest
 
 from atoll.errors import Conflict, InvalidInput, NotFound
 from atoll.runtime import Attach, CommandNotFound
-from conftest import read_all
 
 
 def test_attached_from_the_first_byte(box):
@@ -18,7 +17,7 @@ def test_attached_from_the_first_byte(box):
         name = box.bundle(["sh", "-c", "echo out; echo err >&2; printf tail"])
         with Attach() as attach:
             await box.start(name, attach=attach)
-            out, err = await asyncio.gather(read_all(attach.stdout), read_all(attach.stderr))
+            out, err = await asyncio.gather(box.read_all(attach.stdout), box.read_all(attach.stderr))
         assert (out, err) == (b"out\ntail", b"err\n")
         await box.runtime.wait(name)
         assert box.log(name)[-1] == ("stdout", "P", "tail")  # no newline, and none made up
@@ -38,7 +37,7 @@ def test_stdin_until_the_writer_ends(box):
                 assert await attach.stdin.write(data)
                 attach.stdin.close()
 
-            _, out = await asyncio.gather(feed(), read_all(attach.stdout))
+            _, out = await asyncio.gather(feed(), box.read_all(attach.stdout))
         assert out == data
         assert (await box.runtime.wait(name)).code == 0
 
@@ -84,7 +83,7 @@ def test_a_slow_reader_loses_nothing(box):
         with Attach() as attach:
             await box.start(name, attach=attach)
             await asyncio.sleep(0.2)
-            assert len(await read_all(attach.stdout)) == 4 * 1024 * 1024
+            assert len(await box.read_all(attach.stdout)) == 4 * 1024 * 1024
 
     box(body)
 
@@ -96,7 +95,7 @@ def test_two_readers_get_the_same(box):
             await box.start(name, stdin=True, attach=first)
             await box.runtime.attach(name, None, second)
             await first.stdin.write(b"both\n")
-            assert await asyncio.gather(read_all(first.stdout), read_all(second.stdout)) == [b"both\n", b"both\n"]
+            assert await asyncio.gather(box.read_all(first.stdout), box.read_all(second.stdout)) == [b"both\n", b"both\n"]
         await box.runtime.wait(name)
         with pytest.raises(Conflict):
             await box.runtime.attach(name, None, Attach())
@@ -116,7 +115,7 @@ def test_terminal(box):
                 seen += await asyncio.wait_for(attach.stdout.read(), 5)
             await box.runtime.resize(name, None, 120, 40)
             await attach.stdin.write(b"hello\n")
-            seen += await asyncio.wait_for(read_all(attach.stdout), 5)
+            seen += await asyncio.wait_for(box.read_all(attach.stdout), 5)
         assert seen.decode().split("\r\n") == ["/dev/pts/0", "33 99", "tty", "c", "hello", "got hello", "40 120", ""]
         assert (await box.runtime.wait(name)).code == 0
         assert "got hello" in box.output(name)
@@ -180,7 +179,7 @@ def test_exec_with_terminal(box):
         process = exec_process(spec, args=["sh", "-c", "tty; stty size; sleep 0.1"], terminal=True, console_size=(11, 22))
         with Attach(stdin=True, stderr=False) as attach:
             await box.runtime.exec(name, "x", process, stdin=True, attach=attach)
-            assert await read_all(attach.stdout) == b"/dev/pts/0\r\n11 22\r\n"
+            assert await box.read_all(attach.stdout) == b"/dev/pts/0\r\n11 22\r\n"
         assert (await box.runtime.wait(name, "x")).code == 0
 
     box(body)
