@@ -58,6 +58,7 @@ class Links:
     def __init__(self, instance_id: str) -> None:
         self._id = instance_id
         self._route = RouteSocket()
+        self._mtus: dict[str, int] = {}  # by network id
 
     def close(self) -> None:
         self._route.close()

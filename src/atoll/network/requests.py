@@ -150,10 +150,8 @@ def _check_options(options: Mapping[str, str]) -> None:
     if mtu is not None and not (mtu.isascii() and mtu.isdigit() and _MTU_MIN <= int(mtu) <= _MTU_MAX):
         raise InvalidInput(f"invalid {OPTION_MTU} {mtu!r}: it must be a number from {_MTU_MIN} to {_MTU_MAX}")
     bridge = options.get(OPTION_BRIDGE_NAME)
-    if bridge and (
-        len(bridge) > IFNAME_MAX or not all(character.isascii() and (character.isalnum() or character in "._-") for character in bridge)
-    ):
-        raise InvalidInput(f"invalid {OPTION_BRIDGE_NAME} {bridge!r}: at most {IFNAME_MAX} letters, digits, dots, dashes and underscores")
+    if bridge and (not _BRIDGE.fullmatch(bridge) or bridge in _SYSCTL_WORDS):
+        raise InvalidInput(f"invalid {OPTION_BRIDGE_NAME} {bridge!r}: at most {IFNAME_MAX} letters, digits, dashes and underscores")
     for key in (OPTION_ICC, OPTION_MASQUERADE):
         if options.get(key, "true").lower() not in ("1", "t", "true", "0", "f", "false"):
             raise InvalidInput(f"invalid {key} {options[key]!r}: it must be true or false")
