@@ -107,8 +107,8 @@ class ArchiveReader:
             raise InvalidInput("manifest.json holds an image without a proper Config, Layers and RepoTags")
         members = [self._member(name, "manifest.json") for name in layer_names]
         config_digest, _ = self._member(config_name, "manifest.json")
-        image_id = self._image(config_digest, [Descriptor("", digest, size) for digest, size in members], None, note)
-        return image_id, [canonical(parse(tag)) for tag in tags]
+        names = [canonical(parse(tag)) for tag in tags]
+        return self._image(config_digest, [Descriptor("", digest, size) for digest, size in members], None, note), names
 
     # OCI layout ----------------------------------------------------------------------------------------------------------------------
     def _oci(self, index: dict[str, Any], note: Callable[[str, int, int], None]) -> list[Loaded]:

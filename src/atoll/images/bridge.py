@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError, Future
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,25 +15,30 @@ _END = object()
 async def consume(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], T]) -> T:
     """Runs `work` in a thread over the chunks the loop receives. Cancelled, it stops the thread at its next chunk and waits for it."""
     loop = asyncio.get_running_loop()
-    stopped = False
+    stopped = threading.Event()
+    waiting: list[Future[bytes | None]] = []
 
     async def step() -> bytes | None:
         return await anext(chunks, None)
 
     def blocking() -> Iterator[bytes]:
-        while not stopped:
-            chunk = asyncio.run_coroutine_threadsafe(step(), loop).result()
+        while not stopped.is_set():
+            waiting[:] = [asyncio.run_coroutine_threadsafe(step(), loop)]
+            chunk = waiting[0].result()
             if chunk is None:
                 return
             yield chunk
-        raise asyncio.CancelledError
+        raise CancelledError
 
     task = asyncio.ensure_future(asyncio.to_thread(lambda: work(blocking())))
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        stopped = True
-        await asyncio.wait([task])
+        stopped.set()
+        while not task.done():  # the thread may ask once more between our look and its own
+            for future in waiting:
+                future.cancel()
+            await asyncio.wait([task], timeout=0.05)
         if not task.cancelled():
             task.exception()  # seen: the cancellation is what the caller hears of
         raise

@@ -53,13 +53,14 @@ def pack_tree(root: int, *, layer: bool = False, ignore: Collection[str] = (), p
     return _Packer(layer, frozenset(os.fsencode(path) for path in ignore), packed or Packed()).pack(os.dup(root), b"")
 
 
-def pack_path(root: int, path: str, name: str) -> Iterator[bytes]:
+def pack_path(root: int, path: str, name: str, *, ignore: Collection[str] = ()) -> Iterator[bytes]:
     """The tar of one file or tree at `path` below `root`, called `name` in the archive (`docker cp` out of a container).
 
-    A symlink at the end of `path` is packed, not followed. Raises FileNotFoundError where nothing is there.
+    A symlink at the end of `path` is packed, not followed. `ignore`: names in the archive left out with all below them. Raises
+    FileNotFoundError where nothing is there.
     """
     directory, _, base = path.rstrip("/").rpartition("/")
-    packer = _Packer(False, frozenset(), Packed())
+    packer = _Packer(False, frozenset(os.fsencode(item) for item in ignore), Packed())
     if not base:
         return packer.pack(open_in_root(root, ".", os.O_RDONLY | os.O_DIRECTORY), os.fsencode(name))
     parent = open_in_root(root, directory or ".", os.O_RDONLY | os.O_DIRECTORY)

@@ -48,7 +48,10 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return self.name
         short = self.path.removeprefix(OFFICIAL)
-        return self.path if "/" in short else short
+        if "/" not in short:
+            return short
+        # A user called "a.b" would read as a host.
+        return self.path if _split_domain(self.path)[0] == DEFAULT_DOMAIN else self.name
 
     @property
     def familiar(self) -> str:

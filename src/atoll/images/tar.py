@@ -277,7 +277,10 @@ def _padded(size: int) -> int:
 
 
 def _check(block: bytes, field_: bytes) -> None:
-    stated = _number(field_)
+    try:
+        stated = _number(field_)
+    except TarError:
+        stated = -1
     if sum(block) - sum(block[148:156]) + _SPACES != stated:
         signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:]) + _SPACES
         if signed != stated:  # some old writers summed signed bytes
