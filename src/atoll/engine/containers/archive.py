@@ -35,6 +35,7 @@ _GO_KINDS = {
     stat.S_IFCHR: 1 << 26 | 1 << 21,
 }
 _GO_BITS = {stat.S_ISUID: 1 << 23, stat.S_ISGID: 1 << 22, stat.S_ISVTX: 1 << 20}
+_SPECIAL = ("dev", "proc", "sys")  # of a running container's root: the kernel's, not its own
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENAMETOOLONG}
 
 
@@ -68,7 +69,8 @@ class Archive:
                 # A final slash means the directory, though the name be a symlink to it.
                 directory = open_in_root(root, plain, os.O_RDONLY | os.O_DIRECTORY)
                 try:
-                    yield from pack_path(directory, ".", _entry_name(path))
+                    name = _entry_name(path)
+                    yield from pack_path(directory, ".", name, ignore=[f"{name}/{special}" for special in _SPECIAL] if plain == "/" else ())
                 finally:
                     os.close(directory)
             else:

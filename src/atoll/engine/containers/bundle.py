@@ -48,7 +48,7 @@ def make_spec(
         cwd=config["WorkingDir"] or "/",
         user=config["User"],
         group_add=host["GroupAdd"] or (),
-        hostname=hostname(record),
+        hostname=config["Hostname"],
         domainname=config["Domainname"],
         terminal=config["Tty"],
         console_size=_console_size(host["ConsoleSize"]),
@@ -80,14 +80,8 @@ def make_spec(
 
 def environment(record: Record) -> list[str]:
     """Docker's order: PATH, HOSTNAME, TERM on a terminal, then the container's own, which override them."""
-    base = [DEFAULT_PATH, f"HOSTNAME={hostname(record)}", *(["TERM=xterm"] if record.config["Tty"] else [])]
+    base = [DEFAULT_PATH, f"HOSTNAME={record.config['Hostname']}", *(["TERM=xterm"] if record.config["Tty"] else [])]
     return merge_env(base, record.config["Env"] or ())
-
-
-def hostname(record: Record) -> str:
-    if record.config["Hostname"]:
-        return str(record.config["Hostname"])
-    return os.uname().nodename if record.host["UTSMode"] == "host" or record.host["NetworkMode"] == "host" else record.id[:12]
 
 
 def namespaces(host: Mapping[str, Any], netns: str | None, pid_of: PidOf) -> dict[str, str | None]:

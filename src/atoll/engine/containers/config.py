@@ -215,6 +215,9 @@ def host_config(body: Any) -> dict[str, Any]:
         host["MaskedPaths"] = list(MASKED_PATHS) if host["MaskedPaths"] is None else host["MaskedPaths"]
         host["ReadonlyPaths"] = list(READONLY_PATHS) if host["ReadonlyPaths"] is None else host["ReadonlyPaths"]
     host["ShmSize"] = host["ShmSize"] or SHM_DEFAULT
+    host["PidsLimit"] = host["PidsLimit"] or None
+    if host["MemorySwappiness"] == -1:  # the docker CLI's "not set"
+        host["MemorySwappiness"] = None
     host["PortBindings"] = port_bindings(host["PortBindings"])
     host["LogConfig"] = log_config(host["LogConfig"])
     host["RestartPolicy"] = restart_policy(host["RestartPolicy"])

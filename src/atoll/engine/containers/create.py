@@ -7,6 +7,7 @@ recovery takes away with all it names.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -41,6 +42,7 @@ class Creator:
         adopt(config, image)
         self._check(config, host, given, trusted=trusted)
         container_id = new_id()
+        config["Hostname"] = config["Hostname"] or self._hostname(host, container_id)
         record = Record(
             id=container_id,
             name=services.registry.claim(name, container_id),
@@ -62,6 +64,12 @@ class Creator:
         networking.check(config, host, given, trusted=trusted)
         capability_set(host["CapAdd"] or (), host["CapDrop"] or (), privileged=host["Privileged"])
         security_options(host["SecurityOpt"] or ())
+
+    def _hostname(self, host: Mapping[str, Any], container_id: str) -> str:
+        mode = host["NetworkMode"]
+        if mode.startswith(networking.CONTAINER):
+            return str(self._services.registry.get(mode.removeprefix(networking.CONTAINER)).record.config["Hostname"])
+        return os.uname().nodename if "host" in {mode, host["UTSMode"]} else container_id[:12]
 
     def _networks(self, host: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
         """By name, whatever the client called them; one that does not exist is left for start to refuse, as Docker does."""

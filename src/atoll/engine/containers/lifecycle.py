@@ -22,6 +22,7 @@ from atoll import units
 from atoll.engine.containers import bundle, health, layers, restart
 from atoll.engine.containers.mounts import MountPoint
 from atoll.engine.containers.record import Container, Status
+from atoll.engine.containers.rootfs import clear_volatile
 from atoll.engine.services import Services
 from atoll.errors import AtollError, Conflict, InUse, InvalidInput, NotFound
 from atoll.runtime import Attach, ExitStatus, StartFailed
@@ -64,15 +65,15 @@ class Lifecycle:
                 await self._start(container, attachments[0] if attachments else None)
             except BaseException as error:
                 for attach in attachments:
-                    attach.close()
+                    attach.release_keeper_ends()  # its reader sees the end, and closes it
                 code = error.exit_code if isinstance(error, StartFailed) else 128
                 status = before.status if before.status is not Status.RESTARTING else Status.EXITED
                 finished = time.time_ns() if before.started_ns else 0
                 container.save(status=status, exit_code=code, error=str(error), finished_ns=finished, endpoints={}, pid=0)
                 if isinstance(error, StartFailed):
                     self._services.container_event(container, "die", exitCode=str(code))
-                    if container.auto_remove:
-                        self._spawn(self._remove(container), f"remove {container.id[:12]}")
+                if container.auto_remove:
+                    self._spawn(self._remove(container), f"remove {container.id[:12]}")
                 container.exited(container.exit_status())
                 raise
             for attach in attachments[1:]:
@@ -85,6 +86,7 @@ class Lifecycle:
     async def _start(self, container: Container, attach: Attach | None) -> None:
         services, record = self._services, container.record
         sources = self._mount_volumes(container)
+        clear_volatile(container)
         netns, endpoints = await services.networker.connect(container)
         try:
             spec = bundle.make_spec(
@@ -348,7 +350,7 @@ async def remove(services: Services, container: Container, *, force: bool = Fals
         await asyncio.to_thread(shutil.rmtree, container.paths.root, ignore_errors=True)
         services.registry.forget(container)
         for attach in container.take_pending():
-            attach.close()
+            attach.release_keeper_ends()
         services.container_event(container, "destroy")
         container.gone()
     if volumes:

@@ -115,7 +115,7 @@ class Listing:
         for wanted in filters.get("status"):
             if wanted not in STATUSES:
                 raise InvalidInput(f"invalid filter 'status={wanted}'")
-        everything = everything or bool(limit) or any(name in filters for name in ("status", "exited", "before", "since"))
+        everything = everything or (limit or 0) > 0 or any(name in filters for name in ("status", "exited", "before", "since"))
         shown = [item for item in self._between(shown, filters) if (everything or item.is_up or item.status is Status.RESTARTING)]
         shown = [item for item in shown if self._matches(item, filters)]
         if limit and limit > 0:

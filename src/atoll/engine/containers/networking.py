@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from atoll.engine.containers.bundle import hostname
 from atoll.engine.containers.config import parse_port
 from atoll.engine.containers.inspect import Networking
 from atoll.engine.containers.record import Container
@@ -169,7 +168,7 @@ class Networker:
         config, host = record.config, record.host
         on_host = host["NetworkMode"] == "host"
         seats = self._networks.endpoints(container.id)
-        name = hostname(record)
+        name = config["Hostname"]
         extra = [*(host["ExtraHosts"] or ()), *self._links(container)]
         text = hosts_file(
             name,

@@ -33,7 +33,8 @@ async def recover(services: Services, lifecycle: Lifecycle) -> None:
         await _recover(services, lifecycle, container, states.get(container.id))
     for state in states.values():
         if services.registry.find(state.id) is None and state.status == "exited":
-            await services.runtime.delete(state.id)  # removed in the instant of the crash
+            with contextlib.suppress(NotFound):
+                await services.runtime.delete(state.id)  # removed in the instant of the crash
     for container in services.registry:
         if container.auto_remove and not container.is_up and container.record.started_ns:
             await remove(services, container, volumes=True)

@@ -1,0 +1,85 @@
+"""The daemon is killed and started again: containers go on, and what is told of them stays true."""
+
+import json
+import subprocess
+import time
+
+from engine_harness import EngineDaemon
+
+
+def inspect(engine, name, field):
+    return engine.docker("inspect", "-f", f"{{{{json .{field}}}}}", name).stdout.strip()
+
+
+def test_containers_outlive_the_daemon(engine):
+    script = "i=0; while [ $i -lt 40 ]; do i=$((i+1)); echo $i; sleep 0.1; done; exit 5"
+    engine.docker("run", "-d", "--name", "on", "-p", "127.0.0.1::80", "busybox", "sh", "-c", script)
+    engine.docker("run", "-d", "--name", "ends", "busybox", "sh", "-c", "sleep 0.3; echo last words; exit 6")
+    engine.docker("run", "-d", "--name", "gone", "--rm", "busybox", "sleep", "0.3")
+    before = json.loads(inspect(engine, "on", "NetworkSettings.Networks.bridge"))
+    ports = engine.docker("port", "on").stdout
+    pid = inspect(engine, "on", "State.Pid")
+    engine.kill()
+    time.sleep(0.6)
+    engine.start()
+    assert inspect(engine, "on", "State.Pid") == pid
+    assert json.loads(inspect(engine, "on", "NetworkSettings.Networks.bridge")) == before
+    assert engine.docker("port", "on").stdout == ports
+    assert (inspect(engine, "ends", "State.Status"), inspect(engine, "ends", "State.ExitCode")) == ('"exited"', "6")
+    assert engine.docker("logs", "ends").stdout == "last words\n"
+    assert engine.docker("ps", "-a", "--format", "{{.Names}}").stdout.split() == ["ends", "on"]
+    engine.docker("exec", "on", "true")
+    assert engine.docker("wait", "on").stdout == "5\n"
+    assert engine.docker("logs", "on").stdout.split() == [str(i) for i in range(1, 41)]
+
+
+def test_restart_policies_resume(engine):
+    engine.docker("run", "-d", "--name", "always", "--restart", "always", "busybox", "sh", "-c", "sleep 0.2")
+    engine.docker("run", "-d", "--name", "unless", "--restart", "unless-stopped", "busybox", "sleep", "60")
+    engine.docker("stop", "-t", "0", "unless")
+    engine.kill()
+    time.sleep(0.5)
+    engine.start()
+    assert inspect(engine, "unless", "State.Status") == '"exited"'
+    end = time.monotonic() + 10
+    while inspect(engine, "always", "State.Status") not in {'"running"', '"restarting"'}:
+        assert time.monotonic() < end
+
+
+def test_a_graceful_end_keeps_containers_too(engine):
+    engine.docker("run", "-d", "--name", "stay", "busybox", "sleep", "60")
+    engine.stop()
+    engine.start()
+    assert inspect(engine, "stay", "State.Status") == '"running"'
+    assert engine.docker("stop", "-t", "0", "stay").returncode == 0
+
+
+def test_a_second_daemon_names_the_first(engine):
+    second = EngineDaemon(engine.instance)
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "atoll.node.daemon"], env=second.environ, capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == 1
+    assert str(engine.process.pid) in done.stderr
+    assert "Traceback" not in done.stderr
+    engine.docker("ps")
+
+
+def test_half_done_acts_are_undone_or_finished(engine):
+    engine.docker("create", "--name", "half-made", "busybox", "true")
+    engine.docker("create", "--name", "half-gone", "busybox", "true")
+    engine.docker("create", "--name", "half-started", "busybox", "true")
+    engine.kill()
+    import sqlite3
+
+    with sqlite3.connect(engine.instance.database) as database:
+        for name, status in (("half-made", "creating"), ("half-gone", "removing"), ("half-started", "starting")):
+            row = json.loads(database.execute("SELECT record FROM containers WHERE name = ?", (name,)).fetchone()[0])
+            row["status"] = status
+            database.execute("UPDATE containers SET record = ? WHERE name = ?", (json.dumps(row).encode(), name))
+    database.close()
+    engine.start()
+    assert engine.docker("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout == "half-started created\n"
+    assert [path.name for path in engine.instance.containers.iterdir()] == [json.loads(inspect(engine, "half-started", "Id"))]
