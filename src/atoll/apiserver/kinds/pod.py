@@ -33,7 +33,8 @@ class PodRules(Rules):
     def prepare_for_update(self, kind: Kind, new: Object, old: ReadOnly, subresource: str = "") -> None:
         if subresource == "ephemeralcontainers":
             added = (new.get("spec") or {}).get("ephemeralContainers")
-            new["spec"] = {**old["spec"], **({"ephemeralContainers": added} if added else {})}
+            kept = {field: value for field, value in old["spec"].items() if field != "ephemeralContainers"}
+            new["spec"] = {**kept, "ephemeralContainers": added} if added else kept
             new["metadata"] = dict(old["metadata"])
         elif subresource == "resize":
             new["spec"] = {**old["spec"], **_resized(new.get("spec") or {}, old["spec"])}
