@@ -18,7 +18,7 @@ import zstandard
 
 from atoll.errors import AtollError, DigestMismatch, InvalidInput, NotFound
 from atoll.images import ImageStore
-from conftest import collected, make_image, member, run, stream, tar_of
+from image_harness import collected, make_image, member, run, stream, tar_of
 
 BASE, TOP = tar_of(("etc/x", b"x" * 5000)), tar_of(("app", b"y"))
 

@@ -15,7 +15,7 @@ from atoll.images.extract import LAYER, Policy, extract_tar
 from atoll.images.tar import Entry, Kind, TarError
 from atoll.images.tarheader import TRAILER, encode
 from atoll.images.treewalk import is_whiteout
-from conftest import member, tar_of
+from image_harness import member, tar_of
 
 
 @pytest.fixture

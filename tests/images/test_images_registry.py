@@ -13,7 +13,7 @@ import pytest
 from atoll.config import Instance
 from atoll.errors import NotFound, Unauthenticated, Unavailable
 from atoll.images import ImageStore
-from conftest import Registry, make_image, tar_of
+from image_harness import Registry, make_image, tar_of
 
 BASE = tar_of(("etc/os-release", b"NAME=test\n"), ("bin/sh", os.urandom(300_000)))
 TOP = tar_of(("app/main", b"hello"))

@@ -12,7 +12,7 @@ import pytest
 from atoll.config import Instance
 from atoll.errors import Conflict, InvalidInput, NotFound
 from atoll.images import ImageStore, ImageUser
-from conftest import make_image, run, stream, tar_of
+from image_harness import make_image, run, stream, tar_of
 
 A, B, C = tar_of(("a", b"a" * 1000)), tar_of(("b", b"b" * 100)), tar_of(("c", b"c" * 10))
 

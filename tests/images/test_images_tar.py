@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from atoll.images.tar import BLOCK, Entry, Kind, TarError, TarReader
 from atoll.images.tarheader import TRAILER, encode, padding
-from conftest import member, tar_of
+from image_harness import member, tar_of
 
 
 def read(data: bytes, size: int = 1000) -> list[tuple[Entry, bytes]]:

@@ -52,6 +52,8 @@ def document(data: bytes, what: str) -> dict[str, Any]:
 
 def media_type(value: dict[str, Any], stated: str = "") -> str:
     """What a document is: by its own word, the server's, or its shape (OCI lets both be missing)."""
+    if value.get("schemaVersion") == 1:
+        raise NotSupported("the image has a schema 1 manifest, which Docker gave up in 2023: push it anew with a current client")
     for name in (value.get("mediaType"), stated.partition(";")[0].strip()):
         if name in ACCEPT:
             return str(name)
@@ -59,8 +61,6 @@ def media_type(value: dict[str, Any], stated: str = "") -> str:
         return OCI_INDEX
     if "layers" in value and "config" in value:
         return OCI_MANIFEST
-    if value.get("schemaVersion") == 1:
-        raise NotSupported("the image has a schema 1 manifest, which Docker gave up in 2023: push it anew with a current client")
     raise InvalidInput(f"unknown manifest type {stated or value.get('mediaType')!r}")
 
 
