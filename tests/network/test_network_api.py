@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from test_network_traffic import container, started
 
+from atoll.config import Instance
 from atoll.errors import AtollError, Conflict, Forbidden, InUse, InvalidInput, NotFound, NotSupported, SystemFailure
 from atoll.network import Networks, PortBinding
 
@@ -92,6 +93,20 @@ def test_networks_survive_a_restart(instance):
             shown = networks.inspect("red")
         async with started(instance) as networks:
             assert networks.inspect(made["Id"]) == shown
+
+    asyncio.run(run())
+
+
+def test_two_instances_side_by_side(instance):
+    async def run():
+        other = Instance(instance.home / "other")
+        async with started(instance) as networks:
+            first = networks.inspect("bridge")["IPAM"]["Config"][0]["Subnet"]
+        async with started(other) as others:
+            await others.create({"Name": "squatter", "IPAM": {"Config": [{"Subnet": first}]}})
+            async with started(instance) as networks:
+                assert networks.inspect("bridge")["IPAM"]["Config"][0]["Subnet"] != first  # nobody was on it, so it moves
+                await container(networks, "a")
 
     asyncio.run(run())
 

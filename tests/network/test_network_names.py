@@ -213,3 +213,31 @@ def test_half_sent_tcp_queries_hold_nothing_up(instance):
                 assert addresses(await lookup(web, "web", tcp=True))
 
     asyncio.run(run())
+
+
+def test_a_flood_costs_the_flooder(instance):
+    async def run():
+        served = 0
+
+        async def answer(query, _data, _by_tcp):
+            nonlocal served
+            served += 1
+            return failure(query, dns.rcode.NOERROR)
+
+        now = 7.0
+        server = DnsServer(answer, clock=lambda: now)
+        query = dns.message.make_query("a", "A").to_wire()
+        for _ in range(20):
+            for _ in range(100):
+                server.datagram_received(query, ("10.0.0.2", 1))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        server.datagram_received(query, ("10.0.0.3", 1))
+        await asyncio.sleep(0.01)
+        assert served == 1000 + 1
+        now = 8.0
+        server.datagram_received(query, ("10.0.0.2", 1))
+        await asyncio.sleep(0.01)
+        assert served == 1000 + 2
+
+    asyncio.run(run())

@@ -2,7 +2,8 @@
 
 Its clients are containers, so every packet may be hostile: what cannot be parsed is answered FORMERR or nothing, what asks for more than
 a lookup
-NOTIMP or REFUSED, and queries in flight and connections are bounded; beyond the bound a datagram is lost, as on a network.
+NOTIMP or REFUSED, and queries in flight, connections and each client's share are bounded; beyond the bound a datagram is lost, as on a
+network.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import asyncio
 import contextlib
 import logging
 import socket
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 import dns.exception
@@ -29,6 +32,7 @@ _HEADER = 12  # bytes
 _QR = 0x80  # of the third byte: a response
 _UDP_MIN, _UDP_MAX = 512, 1232  # bytes: RFC 1035's, and what passes every path unfragmented
 IN_FLIGHT_MAX = 256
+CLIENT_QUERIES_MAX = 1000  # a second, by UDP: a tenth of a core at most for one container that floods
 CONNECTIONS_MAX = 32
 _IDLE_S = 10
 _ANSWER_S = 12  # longer than any upstream is waited for
@@ -37,12 +41,15 @@ _ANSWER_S = 12  # longer than any upstream is waited for
 class DnsServer(asyncio.DatagramProtocol):
     """Serves a UDP and a TCP socket, already bound, until closed."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._answer = answer
+        self._clock = clock
         self._transport: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections = 0
+        self._second = 0
+        self._queries: Counter[str] = Counter()  # of each client, in this second
 
     async def start(self, udp: socket.socket, tcp: socket.socket) -> None:
         """Takes the sockets over, also on failure."""
@@ -67,7 +74,12 @@ class DnsServer(asyncio.DatagramProtocol):
         self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        if len(self._tasks) < IN_FLIGHT_MAX:
+        second = int(self._clock())
+        if second != self._second:
+            self._second = second
+            self._queries.clear()
+        self._queries[addr[0]] += 1
+        if len(self._tasks) < IN_FLIGHT_MAX and self._queries[addr[0]] <= CLIENT_QUERIES_MAX:
             self._spawn(self._serve_datagram(data, addr))
 
     async def _serve_datagram(self, data: bytes, addr: tuple[str, int]) -> None:

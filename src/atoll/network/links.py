@@ -7,8 +7,9 @@ kernel allows.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
@@ -159,6 +160,17 @@ class Links:
             return int(network.options[OPTION_MTU])
         out = set(self._route.default_links())
         return min([link.mtu for link in self._route.links() if link.index in out] + [DEFAULT_MTU]) if out else DEFAULT_MTU
+
+
+@contextlib.contextmanager
+def subnet_choice() -> Iterator[None]:
+    """Holds off other instances between looking at what subnets are taken and taking one: a moment's lock on the directory of links."""
+    fd = os.open("/sys/class/net", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def enable_forwarding() -> None:

@@ -52,6 +52,7 @@ class Network:
     labels: dict[str, str] = field(default_factory=dict)
     options: dict[str, str] = field(default_factory=dict)
     ipam_options: dict[str, str] = field(default_factory=dict)
+    is_subnet_ours: bool = False  # chosen by us, not by a user: it may change while nobody is on it
 
     @property
     def is_predefined(self) -> bool:

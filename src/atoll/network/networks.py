@@ -22,7 +22,7 @@ from atoll.network import links, rules, views
 from atoll.network.firewall import Firewall
 from atoll.network.model import Endpoint, Network, PortBinding
 from atoll.network.names import NameService
-from atoll.network.requests import network_from_body, predefined_networks
+from atoll.network.requests import moved_network, network_from_body, predefined_networks
 from atoll.network.seats import Seats
 from atoll.network.state import State
 
@@ -53,15 +53,12 @@ class Networks:
         address, ports and names; listeners are opened again. What the instance has in the kernel and no record of is deleted.
         """
         self._state.load()
-        for network in predefined_networks(self._state.networks.values(), self._links.host_networks(), self._instance.id):
-            self._state.put_network(network)
         for scope, ids in {ENGINE: live, **(scopes or {})}.items():
             self._forget_dead(ids, scope)
         await asyncio.to_thread(self._links.delete_strays, self._known_links())
         links.enable_forwarding()
-        for network in self._state.networks.values():
-            if network.bridge:
-                self._links.ensure_bridge(network)
+        with links.subnet_choice():
+            self._settle_networks()
         self._firewall.replace(self._state.networks.values(), self._state.endpoints.values())
         await asyncio.to_thread(self._firewall.open_foreign)
         for endpoint in list(self._state.endpoints.values()):
@@ -98,17 +95,18 @@ class Networks:
 
     async def create(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST /networks/create's body to {"Id", "Warning"}."""
-        network = network_from_body(body, self._state.networks.values(), self._links.host_networks(), self._instance.id)
-        if self._links.exists(network.bridge):
-            raise Conflict(f"bridge {network.bridge} of network {network.name} exists already: choose another name")
-        self._state.put_network(network)
-        try:
-            self._links.ensure_bridge(network)
-            self._firewall.add(rules.network_elements(network))
-        except BaseException:
-            self._links.delete(network.bridge)
-            self._state.drop_network(network.id)
-            raise
+        with links.subnet_choice():
+            network = network_from_body(body, self._state.networks.values(), self._links.host_networks(), self._instance.id)
+            if self._links.exists(network.bridge):
+                raise Conflict(f"bridge {network.bridge} of network {network.name} exists already: choose another name")
+            self._state.put_network(network)
+            try:
+                self._links.ensure_bridge(network)
+                self._firewall.add(rules.network_elements(network))
+            except BaseException:
+                self._links.delete(network.bridge)
+                self._state.drop_network(network.id)
+                raise
         self._on_event("create", network, {})
         return {"Id": network.id, "Warning": ""}
 
@@ -137,8 +135,8 @@ class Networks:
             who = ", ".join(f'name:"{endpoint.name}" id:"{endpoint.id[:12]}"' for endpoint in active)
             raise InUse(f"error while removing network: network {network.name} has active endpoints ({who})")
         self._firewall.delete(rules.network_elements(network))
+        self._state.drop_network(network.id)  # before the wait, lest a container takes a seat meanwhile
         await asyncio.to_thread(self._links.delete, network.bridge)
-        self._state.drop_network(network.id)
         self._on_event("destroy", network, {})
         return network
 
@@ -256,6 +254,21 @@ class Networks:
         return dict(views.ports_view(self._state.of_container(container_id)))
 
     # Inside
+
+    def _settle_networks(self) -> None:
+        """Makes the predefined networks and every bridge; a network nobody is on gives way where its subnet has become somebody else's."""
+        host = self._links.host_networks()
+        for network in predefined_networks(self._state.networks.values(), host, self._instance.id):
+            self._state.put_network(network)
+        used = {endpoint.network_id for endpoint in self._state.endpoints.values()}
+        for network in list(self._state.networks.values()):
+            settled = network if network.id in used else moved_network(network, self._state.networks.values(), host)
+            if settled != network:
+                logger.warning("network %s moves from %s to %s, which is free", network.name, network.subnet, settled.subnet)
+                self._links.delete(network.bridge)
+                self._state.put_network(settled)
+            if settled.bridge:
+                self._links.ensure_bridge(settled)
 
     def _forget_dead(self, live: Collection[str], scope: str) -> None:
         for endpoint in list(self._state.endpoints.values()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -40,6 +41,7 @@ def network_from_body(body: Mapping[str, Any], networks: Collection[Network], ho
     subnet = ipam.parse_subnet(config["Subnet"]) if config.get("Subnet") else None
     if subnet is None and (config.get("Gateway") or config.get("IPRange")):
         raise InvalidInput("invalid IPAM configuration: a gateway or an address range needs its subnet")
+    is_subnet_ours = subnet is None
     if subnet is None:
         subnet = ipam.choose_subnet([*host, *(IPv4Network(network.subnet) for network in networks if network.subnet)])
     ipam.check_subnet(subnet, networks)
@@ -62,6 +64,7 @@ def network_from_body(body: Mapping[str, Any], networks: Collection[Network], ho
         labels=_strings(body.get("Labels"), "Labels"),
         options=options,
         ipam_options=ipam_options,
+        is_subnet_ours=is_subnet_ours,
     )
 
 
@@ -93,9 +96,20 @@ def predefined_networks(networks: Collection[Network], host: Collection[IPv4Netw
                 gateway=str(subnet[1]),
                 bridge=bridge,
                 options=options,
+                is_subnet_ours=True,
             )
         )
     return made
+
+
+def moved_network(network: Network, networks: Collection[Network], host: Collection[IPv4Network]) -> Network:
+    """The network on another subnet, where its own was our choice and is now the host's or another instance's; else as it is."""
+    subnet = IPv4Network(network.subnet) if network.subnet else None
+    if subnet is None or not network.is_subnet_ours or not any(subnet.overlaps(other) for other in host):
+        return network
+    taken = [IPv4Network(other.subnet) for other in networks if other.subnet and other.id != network.id]
+    chosen = ipam.choose_subnet([*host, *taken])
+    return replace(network, subnet=str(chosen), gateway=str(chosen[1]))
 
 
 def _name(value: object) -> str:
