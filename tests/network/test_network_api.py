@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_interface
 
 import pytest
 from test_network_traffic import container, started
 
-from atoll.config import Instance
 from atoll.errors import AtollError, Conflict, Forbidden, InUse, InvalidInput, NotFound, NotSupported, SystemFailure
+from atoll.kernel.rtnetlink import RouteSocket
 from atoll.network import Networks, PortBinding
 
 
@@ -97,16 +98,20 @@ def test_networks_survive_a_restart(instance):
     asyncio.run(run())
 
 
-def test_two_instances_side_by_side(instance):
+def test_a_subnet_that_has_become_somebody_elses(instance):
     async def run():
-        other = Instance(instance.home / "other")
         async with started(instance) as networks:
-            first = networks.inspect("bridge")["IPAM"]["Config"][0]["Subnet"]
-        async with started(other) as others:
-            await others.create({"Name": "squatter", "IPAM": {"Config": [{"Subnet": first}]}})
-            async with started(instance) as networks:
-                assert networks.inspect("bridge")["IPAM"]["Config"][0]["Subnet"] != first  # nobody was on it, so it moves
-                await container(networks, "a")
+            first = networks.inspect("bridge")["IPAM"]["Config"][0]
+        with RouteSocket() as route:
+            name = f"s{instance.id}"
+            route.create_bridge(name)
+            try:
+                route.add_address(route.link(name).index, ip_interface(f"{first['Gateway']}/16"))
+                async with started(instance) as networks:
+                    assert networks.inspect("bridge")["IPAM"]["Config"][0]["Subnet"] != first["Subnet"]  # nobody was on it, so it moves
+                    await container(networks, "a")
+            finally:
+                route.delete_link(name)
 
     asyncio.run(run())
 
