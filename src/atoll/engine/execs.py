@@ -98,23 +98,22 @@ class Execs:
             if item.container.removed or (item.exit_code is not None and len(self._execs) > 1000):
                 del self._execs[identifier]
 
-    async def start(
-        self, exec_id: str, *, attach: bool = True, tty: bool | None = None, console: tuple[int, int] | None = None
-    ) -> Session | None:
+    def check_startable(self, item: Exec) -> None:
+        """Raises Conflict where the program was started before, or its container does not run."""
+        if item.is_started:
+            how = "has already run" if item.exit_code is not None else "is already running"
+            raise Conflict(f"exec command {item.id} {how}")
+        _check_running(item.container)
+
+    async def start(self, exec_id: str, *, attach: bool = True, console: tuple[int, int] | None = None) -> Session | None:
         """Starts the program; a session on its streams, to be closed by the caller, or None where it runs detached.
 
         Raises Conflict where it was started before, StartFailed (the exit code is then in `inspect`).
         """
         item = self.get(exec_id)
-        if item.is_started:
-            raise Conflict(
-                f"exec command {exec_id} has already run" if item.exit_code is not None else f"exec command {exec_id} is already running"
-            )
-        container, config = item.container, item.config
-        _check_running(container)
+        self.check_startable(item)
         item.is_started = True
-        terminal = item.tty if tty is None else tty
-        config["Tty"] = terminal
+        container, config, terminal = item.container, item.config, item.tty
         spec = orjson.loads((container.paths.root / "config.json").read_bytes())
         process = exec_process(
             spec,

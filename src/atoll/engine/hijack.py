@@ -5,7 +5,22 @@ from __future__ import annotations
 import asyncio
 
 from atoll.engine.streams import DetachKeys, Session, frame
-from atoll.http import Disconnected, Duplex
+from atoll.http import Disconnected, Duplex, Stream
+
+HEAD_STEP_S = 0.001
+HEAD_TRIES = 100
+
+
+async def head_read(stream: Stream) -> None:
+    """Waits, within bounds, until the client has read the response's head.
+
+    docker-py reads the head through a buffer and what follows past it: output that arrives along with the head is lost to it. Docker is
+    slow enough not to meet this; we are not.
+    """
+    for _ in range(HEAD_TRIES):
+        if not stream.unread:
+            return
+        await asyncio.sleep(HEAD_STEP_S)
 
 
 async def serve(stream: Duplex, session: Session, *, tty: bool, keys: DetachKeys | None) -> bool:

@@ -6,10 +6,13 @@ TLS knows no half-close in asyncio (its close_notify ends both ways), hence `can
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
+import termios
 from typing import Protocol
 
 from atoll.errors import Unavailable
@@ -52,6 +55,16 @@ class Stream:
     def buffered(self) -> int:
         """Bytes written that the kernel has not taken yet."""
         return 0 if self._connection.lost else self._connection.transport.get_write_buffer_size()
+
+    @property
+    def unread(self) -> int:
+        """Whether the peer has yet to read what was written: 0 once it has taken all of it (unix sockets; TCP: acknowledged)."""
+        if self._connection.lost:
+            return 0
+        sock = self._connection.transport.get_extra_info("socket")
+        answer = array.array("i", [0])
+        fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, answer)  # SIOCOUTQ, unix(7) and tcp(7)
+        return self.buffered + answer[0]
 
     async def read(self, n: int = READ_MAX) -> bytes:
         """Up to n bytes; b"" when the peer has ended its direction. Disconnected when the connection broke."""

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from atoll.engine.containers import logs
-from atoll.engine.hijack import serve
+from atoll.engine.hijack import head_read, serve
 from atoll.engine.routes.containers import stream_type
 from atoll.engine.streams import DetachKeys, frame, parse_keys
 from atoll.errors import Conflict
@@ -36,6 +36,7 @@ class Routes:
             session = await self._containers.attach(ref, stdin=query.flag("stdin"), stdout=out, stderr=err)
         try:
             stream = await request.upgrade((stream_type(request, tty=container.tty),))
+            await head_read(stream)
             if wants_logs and (out or err):
                 async for batch in self._containers.log_batches(container, logs.Selection(out, err), follow=False):
                     stream.write(b"".join([data if container.tty else frame(name, data) for name, data in batch]))

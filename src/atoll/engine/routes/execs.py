@@ -6,11 +6,11 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from atoll.engine.edge import integer, read_json
-from atoll.engine.hijack import serve
+from atoll.engine.hijack import head_read, serve
 from atoll.engine.routes.containers import stream_type
 from atoll.engine.streams import DetachKeys, frame
+from atoll.errors import AtollError
 from atoll.http import Disconnected, Request, Response, Router, json_response
-from atoll.runtime import StartFailed
 
 if TYPE_CHECKING:
     from atoll.engine.engine import Engine
@@ -31,17 +31,19 @@ class Routes:
         if body.get("Detach"):
             await self._execs.start(ref, attach=False)
             return Response(200)
+        self._execs.check_startable(item)
+        stream = await request.upgrade((stream_type(request, tty=item.tty),))
         try:
-            session = await self._execs.start(ref, tty=bool(body.get("Tty")) or item.tty, console=console)
-        except StartFailed as error:
-            # Clients read the reason from the stream and the exit code (126, 127) from inspect.
-            stream = await request.upgrade((stream_type(request, tty=item.tty),))
+            session = await self._execs.start(ref, console=console)
+        except AtollError as error:
+            # Clients read the reason from the stream, and the exit code (126, 127) from inspect.
             text = f"{error}\r\n".encode()
+            await head_read(stream)
             stream.write(text if item.tty else frame("stdout", text))
             return None
         assert session is not None
         try:
-            stream = await request.upgrade((stream_type(request, tty=item.tty),))
+            await head_read(stream)
             detached = await serve(stream, session, tty=item.tty, keys=DetachKeys(item.config["DetachKeys"]))
             if not detached and not stream.closed:
                 await item.ended  # the client asks for the exit code as soon as the stream has ended

@@ -144,8 +144,7 @@ class Routes:
         body = await read_json(request)
         if not all(isinstance(body.get(name) or "", str) for name in ("username", "password", "serveraddress", "identitytoken")):
             raise InvalidInput("invalid JSON: the fields of an auth configuration are strings")
-        await self._images.login(body)
-        return json_response({"Status": "Login Succeeded", "IdentityToken": ""})
+        return json_response(await self._images.login(body))
 
 
 def _labels(config: dict[str, Any]) -> dict[str, str]:
