@@ -113,6 +113,33 @@ def test_answers(instance):
     asyncio.run(run())
 
 
+def test_replies_are_sent_again_until_the_zone_changes():
+    async def run():
+        zone, made = ClusterDns(), []
+
+        async def answer(*question):
+            made.append(question)
+            return await zone.answer(*question)
+
+        server = DnsServer(answer, version=lambda: zone._version)
+        query = dns.message.make_query("web.default.svc.cluster.local", "A")
+
+        async def asked(number):
+            query.id = number
+            reply = dns.message.from_wire(await server._reply(query.to_wire(), by_tcp=False))
+            assert reply.id == number
+            return data(reply)
+
+        assert await asked(1) == []  # SERVFAIL before the cluster is known: not kept
+        zone.update(Zone.build([service("web")], []))
+        assert [await asked(number) for number in (2, 3, 4)] == [["10.96.0.20"]] * 3
+        assert len(made) == 2
+        zone.update(Zone.build([service("web", "10.96.0.21")], []))
+        assert await asked(5) == ["10.96.0.21"]
+
+    asyncio.run(run())
+
+
 def test_dead_upstreams_do_not_hold_up_the_cluster(instance):
     async def run():
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:

@@ -30,6 +30,7 @@ Answer = Callable[[dns.message.Message, bytes, bool], Awaitable[dns.message.Mess
 
 _HEADER = 12  # bytes
 _QR = 0x80  # of the third byte: a response
+REPLIES_MAX = 4096
 _UDP_MIN, _UDP_MAX = 512, 1232  # bytes: RFC 1035's, and what passes every path unfragmented
 IN_FLIGHT_MAX = 256
 CLIENT_QUERIES_MAX = 1000  # a second, by UDP: a tenth of a core at most for one container that floods
@@ -41,9 +42,15 @@ _ANSWER_S = 12  # longer than any upstream is waited for
 class DnsServer(asyncio.DatagramProtocol):
     """Serves a UDP and a TCP socket, already bound, until closed."""
 
-    def __init__(self, answer: Answer, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, answer: Answer, *, version: Callable[[], object] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """`version` changes whenever own names may mean something else: until then their replies are sent again as they were, in a tenth
+        of the time.
+        """
         self._answer = answer
         self._clock = clock
+        self._version = version
+        self._replies: dict[bytes, bytes] = {}  # by the query without its id
+        self._replies_version: object = None
         self._transport: asyncio.DatagramTransport | None = None
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,6 +132,8 @@ class DnsServer(asyncio.DatagramProtocol):
         """The bytes to send, or None where nothing may be sent: answering a response could make two servers talk for ever."""
         if len(data) < _HEADER or data[2] & _QR:
             return None
+        if not by_tcp and (known := self._known(data)):
+            return known
         try:
             query = dns.message.from_wire(data, ignore_trailing=True)
         except (dns.exception.DNSException, ValueError):
@@ -138,10 +147,31 @@ class DnsServer(asyncio.DatagramProtocol):
         try:
             async with asyncio.timeout(_ANSWER_S):
                 answer = await self._answer(query, data, by_tcp)
-            return answer if isinstance(answer, bytes) else _wire(answer, query, by_tcp=by_tcp)
+            if isinstance(answer, bytes):
+                return answer
+            reply = _wire(answer, query, by_tcp=by_tcp)
+            if not by_tcp and _is_lasting(answer):
+                self._remember(data, reply)
+            return reply
         except Exception:  # one query must not end the server
             logger.exception("cannot answer %s", query.question[0])
             return _bare(data, dns.rcode.SERVFAIL)
+
+    def _known(self, data: bytes) -> bytes | None:
+        if self._version is None:
+            return None
+        if (version := self._version()) != self._replies_version:
+            self._replies.clear()
+            self._replies_version = version
+        reply = self._replies.get(data[2:])
+        return data[:2] + reply if reply else None
+
+    def _remember(self, data: bytes, reply: bytes) -> None:
+        if self._version is None or self._version() != self._replies_version:
+            return  # it changed while the answer was made
+        if len(self._replies) >= REPLIES_MAX:
+            self._replies.clear()
+        self._replies[data[2:]] = reply[2:]
 
 
 def bound_sockets(address: str, port: int) -> tuple[socket.socket, socket.socket]:
@@ -166,6 +196,13 @@ def failure(query: dns.message.Message, code: dns.rcode.Rcode) -> dns.message.Me
     response = dns.message.make_response(query, recursion_available=True)
     response.set_rcode(code)
     return response
+
+
+def _is_lasting(response: dns.message.Message) -> bool:
+    """Of our own names, and the same each time: several addresses are shuffled, an alias leads to names that others change."""
+    if response.rcode() not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+        return False
+    return sum(map(len, response.answer)) <= 1 and all(rrset.rdtype != dns.rdatatype.CNAME for rrset in response.answer)
 
 
 def _bare(data: bytes, code: dns.rcode.Rcode) -> bytes:

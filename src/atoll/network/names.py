@@ -54,7 +54,7 @@ class NameService:
         if not endpoint.has_names or endpoint.container_id in self._servers:
             return
         udp, tcp = netns.call(Path(endpoint.netns), _open_sockets)
-        server = DnsServer(partial(self._answer, endpoint.container_id, Upstream()))
+        server = DnsServer(partial(self._answer, endpoint.container_id, Upstream()), version=lambda: self._state.version)
         await server.start(udp, tcp)
         self._servers[endpoint.container_id] = server
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.config import Instance
-from atoll.errors import Conflict, Forbidden, InUse, InvalidInput
+from atoll.errors import Conflict, Forbidden, InUse, InvalidInput, SystemFailure
 from atoll.kernel import netns as kernel_netns
 from atoll.network import links, rules, views
 from atoll.network.firewall import Firewall
@@ -56,7 +56,10 @@ class Networks:
         for scope, ids in {ENGINE: live, **(scopes or {})}.items():
             self._forget_dead(ids, scope)
         await asyncio.to_thread(self._links.delete_strays, self._known_links())
-        links.enable_forwarding()
+        try:
+            links.enable_forwarding()
+        except SystemFailure as error:
+            logger.warning("%s", error)
         with links.subnet_choice():
             self._settle_networks()
         self._firewall.replace(self._state.networks.values(), self._state.endpoints.values())

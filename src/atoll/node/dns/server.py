@@ -40,6 +40,7 @@ class ClusterDns:
     def __init__(self, *, domain: str = "cluster.local", resolv_conf: Path = Path("/etc/resolv.conf"), upstream_port: int = PORT) -> None:
         self._zone = Zone(domain)
         self._is_synced = False
+        self._version = 0
         self._host = HostServers(resolv_conf)
         self._upstream = Upstream(upstream_port)
         self._server: DnsServer | None = None
@@ -52,7 +53,7 @@ class ClusterDns:
             udp, tcp = kernel_netns.call(netns, bind) if netns else bind()
         except OSError as error:
             raise SystemFailure(f"open the cluster's DNS at {address}:{port}", error.errno or 0) from error
-        server = DnsServer(self.answer)
+        server = DnsServer(self.answer, version=lambda: self._version)
         await server.start(udp, tcp)
         self._server, self._address = server, address
 
@@ -63,6 +64,7 @@ class ClusterDns:
 
     def update(self, zone: Zone) -> None:
         self._zone, self._is_synced = zone, True
+        self._version += 1
 
     async def run(self, informers: InformerFactory) -> None:
         """Follows the cluster until cancelled; the factory is run by the caller."""

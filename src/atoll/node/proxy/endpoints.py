@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
@@ -40,7 +41,7 @@ def backends_by_port(slices: Iterable[Object], node_name: str) -> Backends:
             key = (metadata.get("namespace", ""), service, port.get("protocol") or "TCP", port.get("name") or "")
             for endpoint in item.get("endpoints") or ():
                 for address in endpoint.get("addresses") or ():
-                    if _is_address(address):
+                    if _is_address(str(address)):
                         found[key][address, port["port"]] = _backend(endpoint, address, port["port"], node_name)
     return {key: sorted(backends.values()) for key, backends in found.items()}
 
@@ -60,10 +61,11 @@ def _backend(endpoint: Object, address: str, port: int, node_name: str) -> Backe
     return Backend(address, port, bool(node_name) and endpoint.get("nodeName") == node_name, is_ready, is_serving and is_terminating)
 
 
-def _is_address(text: object) -> bool:
+@lru_cache(maxsize=16384)  # the same addresses come with every change of anything
+def _is_address(text: str) -> bool:
     """Loopback and link-local are refused by the API server too: they would turn a service into a door to the node."""
     try:
-        address = IPv4Address(str(text))
+        address = IPv4Address(text)
     except (AddressValueError, ValueError):
         return False
     return not (address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified)
