@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from atoll.errors import InvalidInput, NotSupported
 from atoll.runtime import CommandNotExecutable, CommandNotFound, StartFailed
 
 
@@ -62,5 +63,65 @@ def test_start_failure_names_the_mount(box):
             await box.start(box.bundle(["true"], mounts=[mount]))
         with pytest.raises(StartFailed):
             await box.start(box.bundle(["true"], sysctls={"net.no.such": "1"}))
+
+    box(body)
+
+
+def test_a_root_that_is_just_a_directory(box):
+    async def body(box):
+        def edit(config):
+            config["root"]["path"] = str(box.root)
+
+        name = box.bundle(["sh", "-c", "echo /*; touch /x"], edit=edit, readonly_rootfs=True)
+        await box.start(name, rootfs=None)
+        assert (await box.runtime.wait(name)).code == 1
+        assert box.output(name).startswith("/bin /dev /etc /proc /root /sys /tmp\n")
+
+    box(body)
+
+
+@pytest.mark.parametrize("arguments", [["echo", "x" * 120_000], ["echo", *["y" * 1000] * 1500]])
+def test_long_arguments(box, arguments):
+    async def body(box):
+        status, output = await box.run(arguments)
+        assert status.code == 0
+        assert output == " ".join(arguments[1:]) + "\n"
+
+    box(body)
+
+
+def test_too_long_arguments(box):
+    async def body(box):
+        with pytest.raises(CommandNotExecutable, match="argument list too long"):
+            await box.run(["echo", "x" * 200_000])
+
+    box(body)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "cannot read the bundle"),
+        ("[]", "not an OCI runtime spec"),
+        ('{"linux": {}, "process": {"args": []}}', "process.args must be a list"),
+        ('{"linux": {}, "process": {"args": ["x"], "cwd": "relative"}}', "Cwd must be an absolute path"),
+        ('{"linux": {}, "process": {"args": ["x"], "cwd": "/"}}', "mount namespace of its own"),
+    ],
+)
+def test_bad_bundles(box, config, message):
+    async def body(box):
+        name = box.bundle(["true"])
+        (box.directory(name) / "config.json").write_text(config)
+        with pytest.raises(InvalidInput, match=message):
+            await box.start(name)
+        assert (await box.run(["true"]))[0].code == 0  # the keeper goes on
+
+    box(body)
+
+
+def test_hooks_are_refused(box):
+    async def body(box):
+        with pytest.raises(NotSupported, match="prestart"):
+            await box.run(["true"], edit=lambda config: config.update(hooks={"prestart": [{"path": "/bin/true"}]}))
 
     box(body)

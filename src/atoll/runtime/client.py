@@ -23,6 +23,7 @@ from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, KeeperLo
 from atoll.runtime.spawn import open_connection
 from atoll.runtime.types import ExitStatus, Overlay, RuntimeState
 
+ATTEMPTS = 3  # at a call, while keepers come and go
 STOP_TIMEOUT_S = 10.0  # for an idle keeper to take itself away
 EVENTS_MAX = 10_000  # exits a subscriber may lag behind before it is cut off; it then lists anew
 
@@ -35,6 +36,11 @@ _ERRORS: dict[str, type[AtollError]] = {
     "command-not-found": CommandNotFound,
     "command-not-executable": CommandNotExecutable,
 }
+_ASKING = frozenset(("hello", "list"))
+
+
+class _NotSent(KeeperLost):
+    """The request has not reached the keeper."""
 
 
 class Runtime:
@@ -56,11 +62,17 @@ class Runtime:
         async with self._connecting:
             if self._socket is not None:
                 return
-            sock = await asyncio.get_running_loop().run_in_executor(None, open_connection, self.instance)
-            self._socket = sock
-            self._gone.clear()
-            asyncio.get_running_loop().add_reader(sock, self._readable)
-        hello = await self._call("hello", version=protocol.VERSION)
+            for attempt in range(ATTEMPTS):
+                sock = await asyncio.get_running_loop().run_in_executor(None, open_connection, self.instance)
+                self._socket = sock
+                self._gone.clear()
+                asyncio.get_running_loop().add_reader(sock, self._readable)
+                try:
+                    hello = await self._request({"op": "hello", "version": protocol.VERSION}, None)
+                    break
+                except KeeperLost:  # a dying keeper's socket may still accept
+                    if attempt == ATTEMPTS - 1:
+                        raise
         if hello["version"] < protocol.VERSION:
             self._lost()
             raise Unavailable(
@@ -93,10 +105,10 @@ class Runtime:
     ) -> int:
         """Start the container described by `bundle`/config.json (OCI runtime-spec 1.2); returns its pid once execve has succeeded.
 
-        `rootfs` is mounted at `bundle`/rootfs; without it the spec's `root.path` is used as it is. `log` is written in CRI format and
-        rotated to `<log>.1`, `.2` ... when it exceeds `log_max_size` bytes, keeping `log_max_files` in all. `stdin` keeps a pipe (or the
-        terminal) open for attachments; with `stdin_once` it is closed after the first of them has ended. The exit is also written to
-        `bundle`/exit.json. Raises CommandNotFound, CommandNotExecutable, StartFailed, Conflict (the id is taken).
+        `rootfs` is mounted by the container, invisible to the host; without it the spec's `root.path` is used as it is. `log` is written
+        in CRI format and rotated to `<log>.1`, `.2` ... when it exceeds `log_max_size` bytes, keeping `log_max_files` in all. `stdin`
+        keeps a pipe (or the terminal) open for attachments; with `stdin_once` it is closed after the first of them has ended. The exit is
+        also written to `bundle`/exit.json. Raises CommandNotFound, CommandNotExecutable, StartFailed, Conflict (the id is taken).
         """
         fields: dict[str, Any] = {"container": container, "bundle": str(bundle), "stdin": stdin, "stdin_once": stdin_once}
         if rootfs is not None:
@@ -166,35 +178,46 @@ class Runtime:
             self._subscribers.discard(queue)
 
     async def _call(self, op: str, attach: Attach | None = None, **fields: Any) -> dict[str, Any]:
-        ends = attach.keeper_ends if attach is not None else {}
         try:
-            if self._socket is None:
-                await self.connect()
-            self._last_id += 1
-            number = self._last_id
-            future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-            self._pending[number] = future
-            message = {"id": number, "op": op, **fields}
-            if ends:
-                message["attach"] = list(ends)
-            try:
-                async with self._sending:
-                    await self._send(message, tuple(ends.values()))
-                if attach is not None:
-                    attach.release_keeper_ends()
-                return await future
-            finally:
-                self._pending.pop(number, None)
+            for attempt in range(ATTEMPTS):
+                if self._socket is None:
+                    await self.connect()
+                try:
+                    return await self._request({"op": op, **fields}, attach)
+                except KeeperLost as error:
+                    # What was not sent, or only asks, may be sent again; the rest may have been done.
+                    if attempt == ATTEMPTS - 1 or not (isinstance(error, _NotSent) or op in _ASKING):
+                        raise
         finally:
             if attach is not None:
                 attach.release_keeper_ends()
+        raise AssertionError("unreachable")
+
+    async def _request(self, message: dict[str, Any], attach: Attach | None) -> dict[str, Any]:
+        ends = attach.keeper_ends if attach is not None else {}
+        self._last_id += 1
+        number = self._last_id
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._pending[number] = future
+        message = {"id": number, **message}
+        if ends:
+            message["attach"] = list(ends)
+        try:
+            async with self._sending:
+                await self._send(message, tuple(ends.values()))
+            if attach is not None:
+                attach.release_keeper_ends()
+            return await future
+        finally:
+            if self._pending.pop(number, None) is None and future.done() and not future.cancelled():
+                future.exception()  # lost while the sending failed: it has been told already
 
     async def _send(self, message: dict[str, Any], fds: tuple[int, ...]) -> None:
         loop = asyncio.get_running_loop()
         while True:
             sock = self._socket
             if sock is None:
-                raise KeeperLost("the keeper went away")
+                raise _NotSent("the keeper went away")
             try:
                 protocol.send(sock, message, fds)
                 return
@@ -207,7 +230,7 @@ class Runtime:
                     loop.remove_writer(sock)
             except OSError as error:
                 self._lost()
-                raise KeeperLost(f"the keeper does not answer: {error.strerror}") from error
+                raise _NotSent(f"the keeper does not answer: {error.strerror}") from error
 
     def _readable(self) -> None:
         sock = self._socket

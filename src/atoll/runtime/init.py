@@ -71,7 +71,7 @@ def start(plan: Plan) -> NoReturn:
         socket.sethostname(spec["hostname"])
     if spec.get("domainname"):
         _write("/proc/sys/kernel/domainname", spec["domainname"])
-    root = rootfs.mount_root(os.path.join(plan.bundle, spec["root"]["path"]), plan.overlay, linux.get("rootfsPropagation") or "")
+    root = rootfs.mount_root(plan.bundle, spec["root"]["path"], plan.overlay, linux.get("rootfsPropagation") or "")
     rootfs.mount_all(root, spec, plan.cgroup)
     rootfs.make_devices(root, spec)
     rootfs.set_sysctls(root, linux.get("sysctl") or {})

@@ -23,20 +23,24 @@ _DEFAULT_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1
 _DEVICE_LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
 
 
-def mount_root(path: str, overlay: Mapping[str, Any] | None, propagation: str) -> int:
-    """Put the root file system at `path` and give an O_PATH descriptor of it."""
+def mount_root(bundle: str, path: str, overlay: Mapping[str, Any] | None, propagation: str) -> int:
+    """Mount the root file system, seen by this mount namespace alone, and give an O_PATH descriptor of it.
+
+    `path` is the spec's, relative to the bundle or not. An overlay covers the bundle itself: it needs no directory made for it.
+    """
     kind, recursive = mount_options.propagation(propagation)
     mounts.propagate("/", kind, recursive=recursive)
-    if overlay is None:
-        tree = mounts.clone_tree(path, recursive=True)
-        target = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        mounts.attach(tree, target, path)
+    if overlay is not None:
+        _mount_overlay(bundle, overlay)
+        return os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    place = os.path.join(bundle, path)
+    tree = mounts.clone_tree(place, recursive=True)
+    target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mounts.attach(tree, target, place)
+    finally:
         os.close(target)
-        os.close(tree)
-    else:
-        os.makedirs(path, 0o755, exist_ok=True)
-        _mount_overlay(path, overlay)
-    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return tree
 
 
 def _mount_overlay(target: str, overlay: Mapping[str, Any]) -> None:
