@@ -157,6 +157,10 @@ def test_index_gives_this_machines_image(store: ImageStore, registry: Registry):
         await asyncio.to_thread(lambda: urllib.request.urlopen(request).close())
         pulled = await store.pull(name)
         assert pulled.id == ours.id != other.id
+        described = await store.describe(name)
+        assert described["Descriptor"]["mediaType"] == index["mediaType"]
+        assert described["Platforms"] == platforms
+        assert (await store.describe(f"{name}:ours"))["Descriptor"] == pushed[1].wire()
         index["manifests"] = index["manifests"][:1]
         request.data = json.dumps(index).encode()
         await asyncio.to_thread(lambda: urllib.request.urlopen(request).close())

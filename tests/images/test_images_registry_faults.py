@@ -15,10 +15,10 @@ from atoll.config import Instance
 from atoll.errors import AtollError, DigestMismatch, InvalidInput, NotFound, NotSupported, Unauthenticated, Unavailable
 from atoll.http import Request, Response, Server, json_response
 from atoll.images import ImageStore
-from atoll.images import registry as registry_module
+from atoll.images import registry_session as registry_module
 from atoll.images.model import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Platform, sha256
-from atoll.images.registry import RegistrySettings
 from atoll.images.registry_auth import Credentials, challenges
+from atoll.images.registry_session import RegistrySettings
 from image_harness import tar_of
 
 LAYER_TAR = tar_of(("f", bytes(range(256)) * 4000))

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Self
 
 from atoll.errors import InvalidInput, LimitExceeded, NotSupported, SystemFailure
+from atoll.images.attributes import Dresser
+from atoll.images.filedata import pieces, write_all, write_sparse
 from atoll.images.tar import Entry, Kind, TarReader
 from atoll.images.treewalk import OPAQUE, remove_below
-from atoll.kernel.openat2 import O_PATH, open_in_root
+from atoll.kernel.openat2 import open_in_root
 
 WHITEOUT = b".wh."
 WHITEOUT_META = b".wh..wh."
@@ -30,8 +32,6 @@ DISK_RESERVE = 256 << 20  # bytes an archive must leave free
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 _OPEN_DIRECTORIES = 64  # archives come in the order of a walk: a few ancestors are enough
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_XATTRS_KEPT = ("user.", "security.capability", "system.posix_acl_")
-_XATTRS_REFUSED = ("user.overlay.",)  # an archive must not speak to overlayfs
 _BAD_ENTRY = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.EILSEQ)
 
 Rename = Callable[[bytes], bytes | None]
@@ -121,8 +121,8 @@ class _Extractor:
         self._stale: list[int] = []  # forgotten, but a caller may still hold one: closed with the next entry
         self._pending: dict[bytes, Entry] = {}
         self._whiteouts: set[bytes] = set()
-        self._umask = _umask()
-        self._euid, self._egid = os.geteuid(), os.getegid()
+        # In a layer being made no directory is setgid yet, so new files are ours already: a call saved for most.
+        self._dresser = Dresser(owned_when_made=policy.whiteouts)
         self._left = policy.bytes_max if policy.bytes_max is not None else _spare(root)
         self.size = 0
         self.entries = 0
@@ -165,7 +165,7 @@ class _Extractor:
                         continue  # a later member took its place
                     raise
                 try:
-                    self._dress(fd, entry)
+                    self._dresser.dress(fd, entry)
                 finally:
                     os.close(fd)
 
@@ -188,7 +188,7 @@ class _Extractor:
             self._make_link(parent, path, name, entry)
         elif entry.kind is Kind.SYMLINK:
             self._place(parent, path, name, entry, lambda: os.symlink(entry.link, name, dir_fd=parent))
-            self._dress_name(parent, name, entry, mode=False)
+            self._dresser.dress_name(parent, name, entry, mode=False)
         else:
             self._make_device(parent, path, name, entry)
 
@@ -216,10 +216,10 @@ class _Extractor:
         try:
             if entry.sparse is None:
                 for piece in data:
-                    _write_all(fd, piece)
+                    write_all(fd, piece)
             else:
-                _write_sparse(fd, entry, data)
-            self._dress(fd, entry, made_with=mode & ~self._umask)
+                write_sparse(fd, entry, data)
+            self._dresser.dress(fd, entry, made_with=mode)
         finally:
             os.close(fd)
         self.size += entry.size
@@ -262,7 +262,7 @@ class _Extractor:
                     break
                 copy = Entry(entry.name, Kind.FILE, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, info.st_size, info.st_mtime_ns)
                 copy.xattrs = {key: os.getxattr(fd, key) for key in os.listxattr(fd)}
-                self._make_file(parent, path, name, copy, _pieces(fd))
+                self._make_file(parent, path, name, copy, pieces(fd))
                 return
             finally:
                 os.close(fd)
@@ -279,10 +279,10 @@ class _Extractor:
         try:
             self._place(parent, path, name, entry, lambda: os.mknod(name, kinds[entry.kind] | 0o600, device, dir_fd=parent))
         except PermissionError:
-            if self._euid == 0 and entry.kind is Kind.FIFO:
+            if os.geteuid() == 0 and entry.kind is Kind.FIFO:
                 raise
             return  # without the right to make devices an image still unpacks, as in Docker's user namespaces
-        self._dress_name(parent, name, entry, mode=True)
+        self._dresser.dress_name(parent, name, entry, mode=True)
 
     def _whiteout(self, parent: int, directory: bytes, name: bytes) -> None:
         if name == WHITEOUT_OPAQUE:
@@ -392,86 +392,11 @@ class _Extractor:
         self._forget_open()  # it may have been a symlink to a directory we know
         self._whiteouts.discard(path)
 
-    # attributes ----------------------------------------------------------------------------------------------------------------------
-    def _dress(self, fd: int, entry: Entry, made_with: int | None = None) -> None:
-        """Owner, then mode (chown clears setuid), then xattrs (chown clears capabilities), then time."""
-        # In a layer being made no directory is setgid yet, so new files are ours already: a call saved for most.
-        if not self._policy.whiteouts or made_with is None or (entry.uid, entry.gid) != (self._euid, self._egid):
-            self._own(fd, entry)
-        if made_with != entry.mode:
-            os.fchmod(fd, entry.mode)
-        for key, value in entry.xattrs.items():
-            _set_xattr(fd, key, value)
-        os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
-
-    def _dress_name(self, parent: int, name: bytes, entry: Entry, *, mode: bool) -> None:
-        """The same for what cannot or must not be opened."""
-        try:
-            os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
-        except PermissionError:
-            if self._euid == 0:
-                raise
-        if mode:
-            fd = os.open(name, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-            try:
-                os.chmod(f"/proc/self/fd/{fd}", entry.mode)
-            finally:
-                os.close(fd)
-        for key, value in entry.xattrs.items():
-            _set_xattr(os.path.join(os.fsencode(f"/proc/self/fd/{parent}"), name), key, value)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
-
-    def _own(self, fd: int, entry: Entry) -> None:
-        try:
-            os.fchown(fd, entry.uid, entry.gid)
-        except PermissionError:
-            if self._euid == 0:
-                raise
-
     def _spend(self, entry: Entry) -> None:
         # Holes cost nothing now but count: a file of 8 EiB is no file anyone wants.
         self._left -= entry.size
         if self._left < 0:
             raise LimitExceeded(f"archive entry {entry}: the archive unpacks to more than there is room for")
-
-
-def _pieces(fd: int) -> Iterator[memoryview]:
-    while data := os.read(fd, 1 << 20):
-        yield memoryview(data)
-
-
-def _write_all(fd: int, piece: memoryview) -> None:
-    while piece:
-        piece = piece[os.write(fd, piece) :]
-
-
-def _write_sparse(fd: int, entry: Entry, data: Iterator[memoryview]) -> None:
-    piece = memoryview(b"")
-    for offset, length in entry.sparse or ():
-        os.lseek(fd, offset, os.SEEK_SET)
-        left = length
-        while left:
-            if not piece:
-                piece = next(data)
-            part = piece[:left]
-            _write_all(fd, part)
-            left -= len(part)
-            piece = piece[len(part) :]
-    os.ftruncate(fd, entry.size)
-
-
-def _set_xattr(target: int | bytes, key: str, value: bytes) -> None:
-    if not key.startswith(_XATTRS_KEPT) or key.startswith(_XATTRS_REFUSED):
-        return
-    try:
-        if isinstance(target, int):
-            os.setxattr(target, key, value)
-        else:
-            os.setxattr(target, key, value, follow_symlinks=False)
-    except OSError as error:
-        # A file system without them loses them, as under Docker; the rest of the file is right.
-        if error.errno not in (errno.ENOTSUP, errno.EPERM):
-            raise
 
 
 def _is_directory(parent: int, name: bytes) -> bool:
@@ -492,12 +417,3 @@ def _is_linkable(parent: int, name: bytes) -> bool:
 def _spare(root: int) -> int:
     disk = os.fstatvfs(root)
     return max(0, disk.f_bavail * disk.f_frsize - DISK_RESERVE)
-
-
-def _umask() -> int:
-    # umask(2) can only be read by setting it, which other threads would see.
-    with open("/proc/self/status", "rb") as status:
-        for line in status:
-            if line.startswith(b"Umask:"):
-                return int(line[6:], 8)
-    return 0o777

@@ -14,6 +14,7 @@ from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 
 from atoll.errors import NotSupported, SystemFailure
+from atoll.images.attributes import XATTRS_KEPT
 from atoll.images.extract import WHITEOUT, WHITEOUT_OPAQUE
 from atoll.images.tar import Entry, Kind
 from atoll.images.tarheader import TRAILER, encode, padding
@@ -31,7 +32,6 @@ _KINDS = {
     stat.S_IFDIR: Kind.DIRECTORY,
     stat.S_IFIFO: Kind.FIFO,
 }
-_XATTRS_KEPT = ("user.", "security.capability", "system.posix_acl_")
 _NEEDS_LOWER = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 _GONE = (errno.ENOENT, errno.ESTALE, errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
@@ -211,7 +211,7 @@ class _Packer:
                     raise NotSupported(
                         f"{full.decode('utf-8', 'backslashreplace')} lies partly in a lower layer: mount with redirect_dir=off,metacopy=off"
                     )
-        return {name: os.getxattr(place, name, follow_symlinks=follow) for name in names if name.startswith(_XATTRS_KEPT)}
+        return {name: os.getxattr(place, name, follow_symlinks=follow) for name in names if name.startswith(XATTRS_KEPT)}
 
     def _is_opaque(self, place: bytes) -> bool:
         try:

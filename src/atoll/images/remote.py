@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from atoll.errors import NotFound, Unauthenticated, Unavailable
@@ -13,12 +13,14 @@ from atoll.images.catalog import Catalog
 from atoll.images.collector import Collector
 from atoll.images.database import Database
 from atoll.images.layertar import LayerTars
+from atoll.images.manifest import INDEXES, document, media_type, parse_index, parse_manifest
 from atoll.images.model import Descriptor, Image, Platform, Progress
 from atoll.images.pull import Pulled, Puller
 from atoll.images.push import Pusher
 from atoll.images.reference import DEFAULT_DOMAIN, Reference, parse
-from atoll.images.registry import Registry, RegistrySettings, check_login
+from atoll.images.registry import Registry, check_login
 from atoll.images.registry_auth import Credentials
+from atoll.images.registry_session import RegistrySettings
 from atoll.images.snapshots import Snapshots
 
 
@@ -95,6 +97,23 @@ class Remote:
         progress({"status": f"{name.tag}: digest: {pushed.digest} size: {pushed.size}"})
         progress({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": pushed.digest, "Size": pushed.size}})
         return pushed
+
+    async def describe(self, text: str, credentials: Credentials) -> dict[str, Any]:
+        """{"Descriptor": {...}, "Platforms": [{"os", "architecture", "variant"}]} of what a name points to in its registry."""
+        name = parse(text).with_default_tag()
+        async with Registry(name, credentials, self._settings) as registry:
+            fetched = await registry.manifest(name.digest or name.tag or "")
+            value = document(fetched.data, "the manifest")
+            kind = media_type(value, fetched.descriptor.media_type)
+            if kind in INDEXES:
+                platforms = [choice.platform for choice in parse_index(value) if choice.platform]
+            else:
+                config = document(await registry.document(parse_manifest(value).config), "the configuration")
+                platforms = [Platform(*(str(config.get(key, "")) for key in ("os", "architecture", "variant")))]
+        return {
+            "Descriptor": replace(fetched.descriptor, media_type=kind).wire(),
+            "Platforms": [{key: part for key, part in asdict(platform).items() if part} for platform in platforms],
+        }
 
     async def login(self, auth: dict[str, Any]) -> dict[str, str]:
         return await check_login(auth, self._settings)

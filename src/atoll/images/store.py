@@ -27,8 +27,8 @@ from atoll.images.database import Database
 from atoll.images.layertar import LayerTars
 from atoll.images.model import Descriptor, Image, Layer, Platform, Progress, Users, no_users, nothing
 from atoll.images.reference import Reference, parse
-from atoll.images.registry import RegistrySettings
 from atoll.images.registry_auth import Credentials
+from atoll.images.registry_session import RegistrySettings
 from atoll.images.remote import Remote
 from atoll.images.removal import Remover
 from atoll.images.snapshots import Snapshots
@@ -135,6 +135,11 @@ class ImageStore:
         records = self._remover.remove(reference, force=force, prune=prune)
         await asyncio.to_thread(self._collector.sweep)
         return records
+
+    async def collect(self) -> None:
+        """Gives back what no image, lease or container holds."""
+        self._collector.collect()
+        await asyncio.to_thread(self._collector.sweep)
 
     async def prune(self, *, dangling: bool = True, until_ns: int | None = None, labels: Sequence[str] = ()) -> dict[str, Any]:
         """Removes images nobody uses (untagged ones only, unless `dangling` is False): {"ImagesDeleted": [...], "SpaceReclaimed": n}."""
@@ -338,6 +343,10 @@ class ImageStore:
         Raises NotFound, Unauthenticated, Forbidden, Unavailable.
         """
         return await self._remote.push(reference, Credentials.from_auth(auth), progress)
+
+    async def describe(self, reference: str, *, auth: dict[str, Any] | None = None) -> dict[str, Any]:
+        """GET /distribution/{name}/json: what the registry has under a name, without pulling it."""
+        return await self._remote.describe(reference, Credentials.from_auth(auth))
 
     async def login(self, auth: dict[str, Any]) -> dict[str, str]:
         """POST /auth: asks the registry of auth["serveraddress"] whether it knows us. Raises Unauthenticated, Unavailable."""
