@@ -7,7 +7,9 @@ import contextlib
 import os
 from collections.abc import Iterator
 
+from atoll.build.builder import Builder
 from atoll.config import Instance
+from atoll.engine.building import BuildExecutor
 from atoll.engine.containers.changes import Changes
 from atoll.engine.containers.containers import Containers
 from atoll.engine.containers.layers import make_init_layer
@@ -61,6 +63,8 @@ class Engine:
         self.containers = Containers(self.services)
         self.changes = Changes(self.services, self.containers.lifecycle)
         self.exec = Execs(self.services)
+        executor = self._executor = BuildExecutor(self.services, self.containers)
+        self.builder = Builder(instance.home / "build", instance.content / "tmp", self.images, executor)
         self.router = Router()
         from atoll.engine.routes import add_routes
 
@@ -73,6 +77,7 @@ class Engine:
         self.registry.load()
         await self.runtime.connect()
         await recover(self.services, self.containers.lifecycle)
+        await self._executor.remove_leftovers()
 
     async def close(self) -> None:
         """Ends the daemon's part; containers run on."""
@@ -80,6 +85,7 @@ class Engine:
         await self.containers.lifecycle.close()
         await self.networks.close()
         await self.runtime.close()
+        self.builder.close()
         self.images.close()
         self._database.close()
 

@@ -26,13 +26,14 @@ _DEVICE_LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout
 def mount_root(bundle: str, path: str, overlay: Mapping[str, Any] | None, propagation: str) -> int:
     """Mount the root file system, seen by this mount namespace alone, and give an O_PATH descriptor of it.
 
-    `path` is the spec's, relative to the bundle or not. An overlay covers the bundle itself: it needs no directory made for it.
+    `path` is the spec's, relative to the bundle or not. An overlay covers its own upper directory: none need be made for it, and what
+    else lies in the bundle can still be bound into the container.
     """
     kind, recursive = mount_options.propagation(propagation)
     mounts.propagate("/", kind, recursive=recursive)
     if overlay is not None:
-        _mount_overlay(bundle, overlay)
-        return os.open(bundle, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        _mount_overlay(overlay["upper"], overlay)
+        return os.open(overlay["upper"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     place = os.path.join(bundle, path)
     tree = mounts.clone_tree(place, recursive=True)
     target = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

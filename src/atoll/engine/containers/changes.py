@@ -24,7 +24,7 @@ from atoll.kernel.detached import open_overlay
 
 MODIFIED, ADDED, DELETED = 0, 1, 2
 # What the engine mounts on or makes for a container is no change of its own; nor is what stands in the init layer.
-_OURS = ("dev/console", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", ".dockerenv")
+OURS = ("dev/console", "etc/hostname", "etc/hosts", "etc/mtab", "etc/resolv.conf", ".dockerenv")
 
 
 class Changes:
@@ -91,7 +91,7 @@ class Changes:
         self, container: Container, base: Image, config: dict[str, Any], target: str | None, comment: str, author: str
     ) -> Image:
         services = self._services
-        layer = await services.images.snapshots.commit(container.paths.upper, base.chain_id, ignore=_OURS)
+        layer = await services.images.snapshots.commit(container.paths.upper, base.chain_id, ignore=OURS)
         now = units.timestamp()
         command = [*(container.record.config["Entrypoint"] or ()), *(container.record.config["Cmd"] or ())]
         history = [
@@ -139,7 +139,7 @@ def walk(upper: Path, lowers: Sequence[Path]) -> Iterator[tuple[str, int]]:
     below = open_overlay(lowers) if lowers else -1
     try:
         for path, kind in _walk(upper, "", below):
-            if path.lstrip("/") not in _OURS:
+            if path.lstrip("/") not in OURS:
                 yield path, kind
     finally:
         if below >= 0:

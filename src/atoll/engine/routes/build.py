@@ -2,21 +2,109 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
-from atoll.errors import NotSupported
-from atoll.http import Request, Response, Router
+import orjson
+
+from atoll.build.options import Options
+from atoll.engine.filters import Filters
+from atoll.engine.progress import stream_progress
+from atoll.errors import InvalidInput, NotSupported
+from atoll.http import Query, Request, Response, Router, json_response
+from atoll.images import Progress
+from atoll.units import parse_duration
 
 if TYPE_CHECKING:
     from atoll.engine.engine import Engine
 
+BUILDKIT = "2"
+LIMITS = {
+    "memory": "Memory",
+    "memswap": "MemorySwap",
+    "cpushares": "CpuShares",
+    "cpuperiod": "CpuPeriod",
+    "cpuquota": "CpuQuota",
+    "shmsize": "ShmSize",
+}
 
-def add_routes(router: Router, _: Engine) -> None:
-    async def build(_: Request) -> Response:
-        raise NotSupported("building images is not supported yet")
 
-    async def prune(_: Request) -> Response:
-        raise NotSupported("building images is not supported yet: there is no build cache to prune")
+class Routes:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
-    router.add("POST", "/build", build)
-    router.add("POST", "/build/prune", prune)
+    async def build(self, request: Request) -> None:
+        """Docker Engine API, ImageBuild."""
+        query = request.query
+        if query.get("version") == BUILDKIT:
+            raise NotSupported("BuildKit sessions are not supported yet: set DOCKER_BUILDKIT=0 and build again")
+        if query.get("remote"):
+            raise NotSupported(f"building from {query.get('remote')} is not supported yet: fetch it and build from the directory")
+        options = read_options(query)
+
+        async def work(progress: Progress) -> None:
+            image = await self._engine.builder.build(request.chunks(), options, progress)
+            self._engine.events.publish("image", "build", image.id, {"name": next(iter(options.tags), image.id)})
+
+        await stream_progress(request, work)
+
+    async def prune(self, request: Request) -> Response:
+        """Docker Engine API, BuildPrune. The filter `until` keeps what was used since."""
+        filters = Filters.parse(request.query.get("filters"))
+        await request.body()
+        limits: dict[str, Any] = {}
+        if until := filters.one("until"):
+            limits["unused_since"] = time.time() - parse_duration(until) / 1e9
+        return json_response(await self._engine.builder.prune(**limits))
+
+
+def read_options(query: Query) -> Options:
+    """Raises InvalidInput naming the parameter."""
+    return Options(
+        dockerfile=(query.get("dockerfile") or "Dockerfile").lstrip("/"),
+        tags=tuple(tag for tag in query.getall("t") if tag),
+        target=query.get("target") or "",
+        arguments=_json(query, "buildargs", dict),
+        labels=_json(query, "labels", dict),
+        network=query.get("networkmode") or "default",
+        platform=query.get("platform") or "",
+        no_cache=query.flag("nocache"),
+        pull=query.flag("pull"),
+        quiet=query.flag("q"),
+        limits=_limits(query),
+    )
+
+
+def _limits(query: Query) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    for name, field in LIMITS.items():
+        value = query.get(name)
+        if value and value != "0":
+            try:
+                limits[field] = int(value)
+            except ValueError:
+                raise InvalidInput(f"invalid value for {name}: '{value}' is no whole number") from None
+    if query.get("cpusetcpus"):
+        limits["CpusetCpus"] = query.get("cpusetcpus")
+    if query.getall("extrahosts"):
+        limits["ExtraHosts"] = [host for word in query.getall("extrahosts") for host in word.split(",") if host]
+    return limits
+
+
+def _json(query: Query, name: str, kind: type) -> Any:
+    text = query.get(name)
+    if not text:
+        return kind()
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"error reading {name}: {error}") from error
+    if value is not None and not isinstance(value, kind):
+        raise InvalidInput(f"error reading {name}: it must be a JSON {'object' if kind is dict else 'array'}")
+    return value or kind()
+
+
+def add_routes(router: Router, engine: Engine) -> None:
+    routes = Routes(engine)
+    router.add("POST", "/build", routes.build)
+    router.add("POST", "/build/prune", routes.prune)

@@ -1,0 +1,44 @@
+"""What the solver needs of the engine: images from registries, and a place to run a step. The engine implements it over its containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from atoll.images import Image, Layer, Progress
+
+Output = Callable[[bytes], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A RUN: `command` in an image of `config` and `layers`, with ENVIRONMENT beside the config's own; `limits` are HostConfig fields."""
+
+    command: Sequence[str]
+    config: Mapping[str, Any]
+    layers: Sequence[Layer]
+    environment: Sequence[str]
+    network: str
+    limits: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a step left: its exit code, and the directory of what it changed, which the solver may take."""
+
+    code: int
+    upper: Path
+    ignore: Sequence[str]
+
+
+class Executor(Protocol):
+    def run(self, step: Step, begun: Callable[[str], None], output: Output) -> AbstractAsyncContextManager[Ran]:
+        """Run STEP to its end; inside the block what it left is there, after it nothing is. `begun` gets the container's id."""
+        ...
+
+    async def pull(self, reference: str, platform: str | None, progress: Progress) -> Image:
+        """Fetch an image. Raises NotFound, Unavailable."""
+        ...

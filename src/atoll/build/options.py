@@ -1,0 +1,24 @@
+"""What a build is asked for: the parameters of POST /build, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`arguments` are --build-arg values (None: named without a value). `limits` are HostConfig fields for RUN steps."""
+
+    dockerfile: str = "Dockerfile"
+    tags: Sequence[str] = ()
+    target: str = ""
+    arguments: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    network: str = "default"
+    platform: str = ""
+    no_cache: bool = False
+    pull: bool = False
+    quiet: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)

@@ -1,0 +1,70 @@
+"""The syntax tree of a Dockerfile: instructions in order, each with its place in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoll.errors import InvalidInput
+
+
+class DockerfileError(InvalidInput):
+    """Something is wrong on a line; the message begins with it, as the reference builder's does."""
+
+    def __init__(self, line: int, message: str, file: str = "") -> None:
+        where = f"{file}: " if file and file != "Dockerfile" else ""
+        super().__init__(f"{where}dockerfile parse error on line {line}: {message}")
+        self.line = line
+
+
+@dataclass(frozen=True, slots=True)
+class Heredoc:
+    """`<<NAME` and the lines up to NAME. `expand` is false where the name was quoted; `content` ends with a newline unless empty."""
+
+    name: str
+    content: str
+    expand: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One instruction.
+
+    `name` is in capitals. `flags` are the leading `--name=value` words in order; a flag without a value has "". `text` is all after them,
+    continuation lines joined. `words` is the JSON array of the exec form, None where the text is not one. `line` counts from 1.
+    """
+
+    name: str
+    text: str
+    line: int
+    flags: tuple[tuple[str, str], ...] = ()
+    words: tuple[str, ...] | None = None
+    heredocs: tuple[Heredoc, ...] = ()
+
+    def flag(self, name: str) -> str | None:
+        return next((value for key, value in self.flags if key == name), None)
+
+    def __str__(self) -> str:
+        """As it is shown and hashed: the instruction on one line."""
+        flags = [f"--{name}={value}" if value else f"--{name}" for name, value in self.flags]
+        return " ".join(part for part in (self.name, *flags, self.text) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """FROM and what follows it. `base` and `platform` are as written, variables unexpanded; `name` is in small letters or empty."""
+
+    index: int
+    base: str
+    name: str
+    platform: str
+    origin: Instruction
+    body: tuple[Instruction, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dockerfile:
+    """A whole file: ARGs before the first FROM, then the stages. `escape` is the escape character."""
+
+    arguments: tuple[Instruction, ...]
+    stages: tuple[Stage, ...]
+    escape: str
