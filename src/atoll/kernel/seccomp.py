@@ -7,7 +7,6 @@ binary tree, which loads and runs about three times faster than its list.
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import errno
 import os
 import platform
@@ -95,16 +94,13 @@ def filter_flags(names: list[str]) -> int:
 
 
 def _library() -> ctypes.CDLL:
-    for name in ("libseccomp.so.2", ctypes.util.find_library("seccomp")):
-        try:
-            if name:
-                library = ctypes.CDLL(name)
-                library.seccomp_init.restype = ctypes.c_void_p
-                library.seccomp_arch_resolve_name.restype = ctypes.c_uint32
-                return library
-        except OSError:
-            continue
-    raise NotSupported("seccomp needs libseccomp: install libseccomp2, or run with --security-opt seccomp=unconfined")
+    try:
+        library = ctypes.CDLL("libseccomp.so.2")
+    except OSError:
+        raise NotSupported("seccomp needs libseccomp: install libseccomp2, or run with --security-opt seccomp=unconfined") from None
+    library.seccomp_init.restype = ctypes.c_void_p
+    library.seccomp_arch_resolve_name.restype = ctypes.c_uint32
+    return library
 
 
 def _action(name: str, number: int | None) -> int:

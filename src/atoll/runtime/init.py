@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, NoReturn
 from atoll.errors import AtollError, InvalidInput, NotSupported, SystemFailure
 from atoll.kernel import inroot, processes, seccomp
 from atoll.kernel.cgroups import Cgroup
-from atoll.runtime import confine, program, protocol, rootfs, terminal, users
-from atoll.runtime.constants import SECCOMP_DIGEST
+from atoll.runtime import confine, program, protocol, reaper, rootfs, terminal, users
+from atoll.runtime.constants import INIT, SECCOMP_DIGEST
 from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, StartFailed
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
@@ -123,8 +123,18 @@ def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile:
     confine.apply(process, user, *profile)
     program.change_directory(process["cwd"])
     path = program.find(process["args"][0], variables.get("PATH"))
-    protocol.send(plan.status, {"ready": True})
-    program.execute(path, list(process["args"]), variables)
+
+    def execute() -> NoReturn:
+        protocol.send(plan.status, {"ready": True})
+        try:
+            program.execute(path, list(process["args"]), variables)
+        except AtollError as error:
+            _report(plan.status, error)
+            os._exit(error.exit_code if isinstance(error, StartFailed) else 1)
+
+    if plan.target < 0 and (plan.spec.get("annotations") or {}).get(INIT) == "true":
+        reaper.become(execute)
+    execute()
 
 
 def _enter_namespaces(namespaces: Any) -> None:

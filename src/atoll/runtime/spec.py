@@ -13,7 +13,7 @@ from typing import Any
 
 from atoll.kernel import capabilities
 from atoll.runtime import seccomp
-from atoll.runtime.constants import SECCOMP_DIGEST
+from atoll.runtime.constants import INIT, SECCOMP_DIGEST
 from atoll.runtime.devices import DEFAULT_RULES, Device, every_host_device
 
 OCI_VERSION = "1.2.0"
@@ -88,6 +88,7 @@ def default_spec(
     oom_score_adj: int | None = None,
     umask: int | None = None,
     cgroups_path: str = "",
+    init: bool = False,
     annotations: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The content of config.json.
@@ -103,7 +104,10 @@ def default_spec(
     granted = capability_set(cap_add, cap_drop, privileged=privileged)
     allowed = resources or {}
     notes = dict(annotations or {})
-    notes.pop(SECCOMP_DIGEST, None)
+    for ours in (SECCOMP_DIGEST, INIT):
+        notes.pop(ours, None)
+    if init:
+        notes[INIT] = "true"
     if privileged:
         devices = (*every_host_device(), *devices)
         rules: list[Mapping[str, Any]] = [{"allow": True, "access": "rwm"}]

@@ -1,0 +1,62 @@
+"""`docker run --init`: a first process that does nothing but start the program, pass signals on to it and bury orphans.
+
+It is the forked keeper image itself, confined like the program it starts: no binary has to be brought into the container, and it costs only
+the pages it touches. It cannot be looked into from inside, since it is not dumpable.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import NoReturn
+
+
+def become(start: Callable[[], NoReturn]) -> NoReturn:
+    """Call `start`, which executes the program, in a child; then live as its init and end as it ends."""
+    signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    child = os.fork()
+    if child == 0:
+        _take_terminal()
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        start()
+    os.closerange(3, 256)  # the status socket above all: its closing tells that the program runs
+    while True:
+        number = signal.sigwait(signals)
+        if number != signal.SIGCHLD:
+            _pass_on(child, number)
+            continue
+        status = _bury(child)
+        if status is not None:
+            os._exit(status)
+
+
+def _bury(child: int) -> int | None:
+    """Reap whoever has died; the exit status to end with, once `child` is among them."""
+    answer = None
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return answer
+        if pid == 0:
+            return answer
+        if pid == child:
+            answer = 128 + os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+
+
+def _pass_on(child: int, number: int) -> None:
+    try:
+        os.kill(child, number)
+    except ProcessLookupError:
+        return
+
+
+def _take_terminal() -> None:
+    """A process group of its own, in the foreground if there is a terminal: Ctrl-C is for the program, not for its init."""
+    os.setpgid(0, 0)
+    if os.isatty(0):
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        os.tcsetpgrp(0, os.getpgrp())
+        signal.signal(signal.SIGTTOU, signal.SIG_DFL)

@@ -1,0 +1,66 @@
+"""`--init`: the reaper as process 1."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from atoll.runtime import Attach, CommandNotExecutable, CommandNotFound
+
+
+def test_the_program_is_a_child(box):
+    async def body(box):
+        status, output = await box.run(["sh", "-c", "echo $$; cat /proc/1/stat | cut -d' ' -f2; exit 5"], init=True)
+        assert status.code == 5
+        assert output.splitlines()[0] == "2"
+
+    box(body)
+
+
+def test_signals_and_orphans(box):
+    async def body(box):
+        script = "trap 'echo term; exit 6' TERM; (sleep 0.01 & sleep 0.02 &); sleep 0.2; ps -o stat | grep -c Z;"
+        script += "echo up; while :; do sleep 0.02; done"
+        name = box.bundle(["sh", "-c", script], init=True)
+        with Attach() as attach:
+            await box.start(name, attach=attach)
+            seen = b""
+            while not seen.endswith(b"up\n"):
+                seen += await asyncio.wait_for(attach.stdout.read(), 5)
+            assert seen == b"0\nup\n"
+            await box.runtime.signal(name, 15)
+            assert await asyncio.wait_for(attach.stdout.read(), 5) == b"term\n"
+        assert (await asyncio.wait_for(box.runtime.wait(name), 5)).code == 6
+
+    box(body)
+
+
+def test_a_program_that_dies_by_a_signal(box):
+    async def body(box):
+        assert (await box.run(["sh", "-c", "kill -KILL $$"], init=True))[0].code == 137
+
+    box(body)
+
+
+@pytest.mark.parametrize(("args", "error"), [(["nosuch"], CommandNotFound), (["garbage"], CommandNotExecutable)])
+def test_a_program_that_is_none(box, args, error):
+    async def body(box):
+        with pytest.raises(error):
+            await box.start(box.bundle(args, init=True))
+        assert await box.runtime.list() == []
+
+    box(body)
+
+
+def test_with_a_terminal(box):
+    async def body(box):
+        name = box.bundle(["sh", "-c", "echo up; sleep 100"], init=True, terminal=True)
+        with Attach(stdin=True, stderr=False) as attach:
+            await box.start(name, attach=attach)
+            assert await attach.stdout.read() == b"up\r\n"
+            await attach.stdin.write(b"\x03")
+            await asyncio.wait_for(box.read_all(attach.stdout), 5)
+        assert (await box.runtime.wait(name)).code == 130
+
+    box(body)
