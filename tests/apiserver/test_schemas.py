@@ -116,6 +116,16 @@ def test_types_that_refer_to_themselves_are_walked() -> None:
     assert validate(obj).unknown == ('unknown field "spec.versions[0].schema.openAPIV3Schema.properties.spec.wrong"',)
 
 
+def test_a_schema_too_deep_to_walk_is_refused() -> None:
+    inner: dict[str, Any] = {"type": "object"}
+    for _ in range(1000):
+        inner = {"properties": {"a": inner}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": inner}}
+    spec = {"group": "a.b", "scope": "Cluster", "names": {"plural": "xs", "kind": "X"}, "versions": [version]}
+    obj = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "xs.a.b"}, "spec": spec}
+    assert validate(obj).error == "exceeded max depth"
+
+
 def test_patch_extensions() -> None:
     schema = kind_of(pod()).schema
     ports = schema.patch_meta(("spec", "containers", "*", "ports"))

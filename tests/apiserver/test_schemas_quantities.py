@@ -30,6 +30,10 @@ from atoll.units import parse_quantity
         ("-5", "-5"),
         ("2048", "2048"),
         ("0.1m", "100u"),
+        ("1e999", "9223372036854775807"),
+        ("-1e999", "-9223372036854775807"),
+        ("1e-999", "1e-9"),
+        ("0.12345678912345678912345678", "123456790n"),
     ],
 )
 def test_canonical_forms(text: str, form: str) -> None:
@@ -47,3 +51,13 @@ def test_the_canonical_form_has_the_same_value_and_is_stable(number: int, suffix
     form = canonical(f"{number}{suffix}")
     assert parse_quantity(form) == parse_quantity(f"{number}{suffix}")
     assert canonical(form) == form
+
+
+@given(st.from_regex(r"[+-]?[0-9.]{1,40}([eE][+-]?[0-9]{1,3}|[KMGTPE]i|[numkMGTPE]?)", fullmatch=True))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        form = canonical(text)
+    except InvalidInput:
+        return
+    assert canonical(form) == form
+    assert len(form) <= 30

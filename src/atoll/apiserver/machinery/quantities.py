@@ -14,7 +14,8 @@ from atoll.units import parse_quantity
 
 _DECIMAL = {-9: "n", -6: "u", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E"}
 _BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
-_MAX = Decimal(2**63 - 1)
+_MAX = Decimal(2**63 - 1)  # 19 digits; with nine more behind the point, within the 28 of the default decimal context
+_NANO = Decimal("1e-9")
 
 
 @lru_cache(maxsize=4096)
@@ -22,8 +23,8 @@ def canonical(text: str) -> str:
     """The canonical form of a quantity's text. Raises InvalidInput."""
     if text.strip() != text or len(text) > 64:
         raise InvalidInput("quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'")
-    value = parse_quantity(text)
-    value = min(value.quantize(Decimal("1e-9"), rounding=ROUND_UP) if value.as_tuple().exponent < -9 else value, _MAX)  # type: ignore[operator]
+    value = max(min(parse_quantity(text), _MAX), -_MAX)
+    value = value.quantize(_NANO, rounding=ROUND_UP) if value != value.to_integral_value() else value
     if text[-1] == "i" and abs(value) >= 1024:
         return _binary(value)
     number, exponent = _engineering(value)

@@ -57,13 +57,15 @@ class BuiltinSchema:
 
     def validate(self, obj: dict[str, Any]) -> Outcome:
         struct = self.type
-        if struct.accepts(obj):
-            return Outcome(obj)
         unknown: list[str] = []
         try:
+            if struct.accepts(obj):
+                return Outcome(obj)
             return Outcome(struct.take(obj, Where("", "", ""), unknown), unknown=tuple(unknown))
         except DecodeError as error:
             return Outcome({}, error=str(error))
+        except RecursionError:  # only a schema inside a custom resource definition can be so deep
+            return Outcome({}, error="exceeded max depth")
 
     def missing(self, obj: Mapping[str, Any]) -> list[Cause]:
         causes: list[Cause] = []
