@@ -13,12 +13,17 @@ from collections.abc import Callable, Iterable
 from atoll.client.factory import InformerFactory
 from atoll.client.protocol import Client
 from atoll.controllers.base import Config, Context, Controller
+from atoll.controllers.daemonset.controller import DaemonSetController
 from atoll.controllers.deployment.controller import DeploymentController
 from atoll.controllers.endpoints.controller import EndpointsController, EndpointSliceController
 from atoll.controllers.garbage.controller import GarbageCollector
 from atoll.controllers.namespace import NamespaceController
+from atoll.controllers.nodes.eviction import TaintEvictionController
+from atoll.controllers.nodes.lifecycle import NodeLifecycleController
+from atoll.controllers.nodes.podgc import PodGarbageCollector
 from atoll.controllers.replicaset import ReplicaSetController
 from atoll.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
+from atoll.controllers.statefulset.controller import StatefulSetController
 from atoll.controllers.volumes.binder import VolumeBinder
 from atoll.controllers.volumes.local_path import LocalPathProvisioner
 from atoll.controllers.volumes.protection import ClaimProtection, VolumeProtection
@@ -26,6 +31,8 @@ from atoll.controllers.volumes.protection import ClaimProtection, VolumeProtecti
 CONTROLLERS: tuple[type[Controller], ...] = (
     DeploymentController,
     ReplicaSetController,
+    DaemonSetController,
+    StatefulSetController,
     EndpointsController,
     EndpointSliceController,
     NamespaceController,
@@ -36,6 +43,9 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     LocalPathProvisioner,
     ClaimProtection,
     VolumeProtection,
+    NodeLifecycleController,
+    TaintEvictionController,
+    PodGarbageCollector,
 )
 
 
