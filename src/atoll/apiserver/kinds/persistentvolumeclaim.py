@@ -47,7 +47,7 @@ def default_claim_spec(spec: Object) -> None:
     if "dataSource" in spec and "dataSourceRef" not in spec:
         spec["dataSourceRef"] = dict(spec["dataSource"])
     elif "dataSourceRef" in spec and "dataSource" not in spec and not spec["dataSourceRef"].get("namespace"):
-        spec["dataSource"] = dict(spec["dataSourceRef"])
+        spec["dataSource"] = {field: value for field, value in spec["dataSourceRef"].items() if field != "namespace"}
 
 
 def validate_claim_spec(spec: Mapping[str, Any], path: str, causes: Causes) -> None:

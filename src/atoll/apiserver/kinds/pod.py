@@ -138,12 +138,13 @@ def _without_seconds(old: ReadOnly, new: ReadOnly) -> list[Any]:
 
 
 def _check_ephemeral(new: ReadOnly, old: ReadOnly, causes: Causes) -> None:
-    present = {container["name"]: container for container in new.get("ephemeralContainers") or ()}
+    present = {container.get("name"): container for container in new.get("ephemeralContainers") or ()}
     for container in old.get("ephemeralContainers") or ():
-        if container["name"] not in present:
-            causes.forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{container["name"]}" may not be removed\n')
-        elif present[container["name"]] != container:
-            causes.forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{container["name"]}" may not be changed\n')
+        name = container.get("name")
+        if name not in present:
+            causes.forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{name}" may not be removed\n')
+        elif present[name] != container:
+            causes.forbidden("spec.ephemeralContainers", f'existing ephemeral containers "{name}" may not be changed\n')
 
 
 def _resized(new: ReadOnly, old: ReadOnly) -> Object:
@@ -153,7 +154,8 @@ def _resized(new: ReadOnly, old: ReadOnly) -> Object:
         wanted = {container.get("name"): container.get("resources") for container in new.get(field) or ()}
         if old.get(field):
             resized[field] = [
-                {**container, "resources": wanted.get(container["name"]) or container.get("resources") or {}} for container in old[field]
+                {**container, "resources": wanted.get(container.get("name")) or container.get("resources") or {}}
+                for container in old[field]
             ]
     return resized
 

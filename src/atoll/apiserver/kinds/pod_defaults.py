@@ -32,7 +32,7 @@ def default_pod_spec(spec: Object) -> None:
         default_container(container)
         if spec.get("hostNetwork"):
             for port in container.get("ports") or ():
-                port.setdefault("hostPort", port["containerPort"])
+                port.setdefault("hostPort", port.get("containerPort", 0))
     for volume in spec.get("volumes") or ():
         default_volume(volume)
 

@@ -102,7 +102,8 @@ def containers(spec: Object) -> list[str]:
 
 
 def access_modes(modes: Iterable[str] | None) -> str:
-    return ",".join(dict.fromkeys(_MODES[mode] for mode in sorted(modes or (), key=list(_MODES).index) if mode in _MODES))
+    given = set(modes or ())
+    return ",".join(short for mode, short in _MODES.items() if mode in given)
 
 
 def first_few(items: Sequence[str], empty: str) -> str:
