@@ -217,6 +217,8 @@ class Volumes:
 
 
 def _check_name(name: str) -> None:
+    if not isinstance(name, str):
+        raise InvalidInput("invalid volume name: it must be a string")
     if len(name) < 2:
         raise InvalidInput(f'create {name}: volume name is too short, names should be at least two alphanumeric characters: "{name}"')
     if not _NAME.fullmatch(name) or len(name) > _NAME_MAX:
