@@ -46,7 +46,7 @@ def look(home: str) -> Machine:
         missing_namespaces=tuple(name for name in NAMESPACES if not os.path.exists(f"/proc/self/ns/{name}")),
         cgroup_mode=layout.mode,
         controllers=frozenset(name for name in names if layout.has(name)),
-        cgroups_writable=bool(layout.points) and all(os.access(point, os.W_OK) for point in layout.points),
+        cgroups_writable=layout.mode != "none" and all(os.access(point, os.W_OK) for point in (*layout.points, layout.unified) if point),
         overlay=_has_filesystem("overlay"),
         seccomp=os.path.exists("/proc/sys/kernel/seccomp/actions_avail"),
         open_files=os.sysconf("SC_OPEN_MAX"),
