@@ -96,7 +96,7 @@ async def _ensure(api: Api, group: str, plural: str, obj: Object) -> None:
     try:
         await api.create(call, orjson.loads(orjson.dumps(obj)))
     except StatusError as error:
-        if error.reason not in ("AlreadyExists", "Invalid"):
+        if error.reason != "AlreadyExists":
             raise
 
 

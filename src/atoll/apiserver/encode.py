@@ -21,8 +21,8 @@ from atoll.apiserver.machinery.watcher import INITIAL_EVENTS_END, Delivery
 from atoll.apiserver.verbs.read import Page
 from atoll.errors import StatusError
 
-OBJECT_SHAPES = frozenset({"PartialObjectMetadata"})
-LIST_SHAPES = frozenset({"PartialObjectMetadataList"})
+OBJECT_SHAPES = frozenset({"Table", "PartialObjectMetadata"})
+LIST_SHAPES = frozenset({"Table", "PartialObjectMetadataList"})
 META_V1 = "meta.k8s.io/v1"
 
 

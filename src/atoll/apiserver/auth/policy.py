@@ -32,8 +32,8 @@ def _paths(*paths: str) -> Rule:
 
 
 _CORE_READ = (
-    "bindings configmaps endpoints events limitranges namespaces namespaces/status persistentvolumeclaims persistentvolumeclaims/status pods "
-    "pods/log pods/status replicationcontrollers replicationcontrollers/scale replicationcontrollers/status "
+    "bindings configmaps endpoints events limitranges namespaces namespaces/status persistentvolumeclaims persistentvolumeclaims/status "
+    "pods pods/log pods/status replicationcontrollers replicationcontrollers/scale replicationcontrollers/status "
     "resourcequotas resourcequotas/status serviceaccounts services services/status"
 )
 _CORE_EDIT = (

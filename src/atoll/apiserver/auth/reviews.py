@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from atoll.apiserver.auth.authenticate import Authenticator
-from atoll.apiserver.auth.rbac import Attributes, Authorizer, Rule, refusal
+from atoll.apiserver.auth.rbac import Attributes, Authorizer, Rule
 from atoll.apiserver.call import Call, User
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
@@ -66,9 +66,7 @@ class Reviews:
         return self._access(call, obj)
 
     def _verdict(self, user: User, spec: dict[str, Any]) -> dict[str, Any]:
-        wanted = _attributes(spec)
-        allowed = self._authorizer.allows(user, wanted)
-        return {"allowed": allowed} if allowed else {"allowed": False, "reason": refusal(user, wanted)}
+        return {"allowed": self._authorizer.allows(user, _attributes(spec))}
 
     def _rules(self, call: Call, obj: Object) -> dict[str, Any]:
         namespace = (obj.get("spec") or {}).get("namespace")

@@ -79,8 +79,7 @@ def _message(table: _Table, number: int, data: memoryview, depth: int) -> dict[s
         if field.container == "map":
             entry = {t: (w, v) for t, w, v in _fields(raw)}
             key = bytes(entry[1][1]).decode() if 1 in entry else ""
-            wire, raw = entry.get(2, (_BYTES, memoryview(b"")))
-            result.setdefault(field.name, {})[key] = _value(table, field.what, wire, raw, depth)
+            result.setdefault(field.name, {})[key] = _value(table, field.what, *entry.get(2, (_BYTES, memoryview(b""))), depth)
         elif field.container == "list":
             if wire == _BYTES and field.what in ("int", "bool"):  # packed
                 result.setdefault(field.name, []).extend(_packed(raw, field.what))
