@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import statistics
 import subprocess
 import tempfile
@@ -58,7 +59,7 @@ async def measure(runs: int) -> None:
                 await networks.detach_all(name)
                 await networks.delete_netns(name)
                 marks.append(time.perf_counter())
-                steps = [1000 * (after - before) for before, after in zip(marks, marks[1:], strict=False)]
+                steps = [1000 * (after - before) for before, after in itertools.pairwise(marks)]
                 for key, value in zip(ours, [*steps, sum(steps)], strict=True):
                     ours[key].append(value)
                 started = time.perf_counter()

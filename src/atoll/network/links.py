@@ -193,4 +193,8 @@ def bridge_netfilter() -> bool:
 def _write(path: Path, value: str) -> None:
     """Sysctls that a kernel may lack (no IPv6) or forbid (inside another container) are left as they are."""
     with contextlib.suppress(OSError):
-        path.write_text(value, encoding="ascii")
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(fd, value.encode())
+        finally:
+            os.close(fd)
