@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import calendar
-import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from atoll.apiserver.machinery.kind import Column
@@ -41,8 +40,7 @@ def columns(text: str) -> tuple[Column, ...]:
 
 def seconds_of(timestamp: str) -> float:
     """metav1.Time or MicroTime, always UTC, to seconds since the epoch."""
-    whole, _, fraction = timestamp.rstrip("Z").partition(".")
-    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction or 0}")
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
 def human_duration(seconds: float) -> str:
