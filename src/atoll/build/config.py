@@ -10,14 +10,14 @@ from typing import Any
 
 from atoll.build.syntax import Instruction
 from atoll.build.words import Expander, split_words
-from atoll.errors import InvalidInput
+from atoll.errors import InvalidInput, NotSupported
 from atoll.units import parse_duration
 
 Config = dict[str, Any]
 DEFAULT_SHELL = ("/bin/sh", "-c")
 PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?$", re.IGNORECASE)
 PORT_MAX = 65535
-ENV_OLD_FORM = re.compile(r"[^\s=]+\s")
+ALONE = re.compile(r"<<-?\s*(?:\"[^\"]+\"|'[^']+'|\w[\w.]*)$")
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -29,9 +29,17 @@ def shell(config: Config) -> list[str]:
 
 
 def command(config: Config, instruction: Instruction) -> list[str]:
-    """The exec form's words as they are, or the shell form behind the shell. Here-documents go to the shell as they stand."""
+    """The exec form's words as they are, or the shell form behind the shell.
+
+    A here-document that stands alone is the script itself; beside other words it goes to the shell as it stands. Raises NotSupported.
+    """
     if instruction.words is not None:
         return list(instruction.words)
+    if len(instruction.heredocs) == 1 and ALONE.match(instruction.text):
+        script = instruction.heredocs[0].content
+        if script.startswith("#!"):
+            raise NotSupported(f"a here-document with an interpreter of its own (#!) is not supported yet: line {instruction.line}")
+        return [*shell(config), script]
     text = instruction.text
     for heredoc in instruction.heredocs:
         text += f"\n{heredoc.content}{heredoc.name}"
