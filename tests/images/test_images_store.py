@@ -147,7 +147,9 @@ def test_forced_out_from_under_a_stopped_container_the_layers_stay(store: ImageS
         asyncio.run(stopped.remove(image.short_id))
     asyncio.run(stopped.remove("app", force=True))
     assert stopped.find("app") is None
-    assert stopped.find(image.id) is None
+    assert stopped.find(image.short_id) is None
+    assert stopped.all() == []
+    assert stopped.resolve(image.id).layers == image.layers
     assert (image.layers[0].directory / "a").exists()
     assert stopped.snapshots.overlay_lowers(image.layers)
     stopped.close()

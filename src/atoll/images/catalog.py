@@ -43,7 +43,8 @@ class Catalog:
     def _find(self, text: str) -> ImageRow | None:
         digits = id_prefix(text)
         if digits is not None and is_digest(f"sha256:{digits}"):
-            return self._database.image(f"sha256:{digits}")
+            # By its whole id a container still finds an image that was forced out from under it.
+            return self._database.image(f"sha256:{digits}", or_hidden=text.startswith("sha256:"))
         found = self._by_name(text)
         if found is not None:
             return self._database.image(found)

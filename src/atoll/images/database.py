@@ -112,8 +112,8 @@ class Database:
     def images(self) -> list[ImageRow]:
         return [_image_row(row) for row in self._run(f"{_IMAGE} WHERE hidden = 0 ORDER BY added_ns DESC, id")]
 
-    def image(self, image_id: str) -> ImageRow | None:
-        rows = self._run(f"{_IMAGE} WHERE id = ? AND hidden = 0", (image_id,))
+    def image(self, image_id: str, *, or_hidden: bool = False) -> ImageRow | None:
+        rows = self._run(f"{_IMAGE} WHERE id = ? AND hidden <= ?", (image_id, or_hidden))
         return _image_row(rows[0]) if rows else None
 
     def images_with_prefix(self, digits: str, limit: int = 2) -> list[str]:
@@ -165,7 +165,7 @@ class Database:
     def set_name(self, name: str, image_id: str, *, is_digest: bool, now_ns: int) -> None:
         with self.transaction():
             self._run("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", (name, image_id, is_digest))
-            self._run("UPDATE images SET tagged_ns = ? WHERE id = ?", (now_ns, image_id))
+            self._run("UPDATE images SET tagged_ns = ?, hidden = 0 WHERE id = ?", (now_ns, image_id))
 
     def delete_name(self, name: str) -> None:
         self._run("DELETE FROM names WHERE name = ?", (name,))
