@@ -17,6 +17,9 @@ from atoll.controllers.daemonset.controller import DaemonSetController
 from atoll.controllers.deployment.controller import DeploymentController
 from atoll.controllers.endpoints.controller import EndpointsController, EndpointSliceController
 from atoll.controllers.garbage.controller import GarbageCollector
+from atoll.controllers.job.controller import JobController
+from atoll.controllers.job.cronjob import CronJobController
+from atoll.controllers.job.ttl import TtlAfterFinishedController
 from atoll.controllers.namespace import NamespaceController
 from atoll.controllers.nodes.eviction import TaintEvictionController
 from atoll.controllers.nodes.lifecycle import NodeLifecycleController
@@ -33,6 +36,9 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     ReplicaSetController,
     DaemonSetController,
     StatefulSetController,
+    JobController,
+    CronJobController,
+    TtlAfterFinishedController,
     EndpointsController,
     EndpointSliceController,
     NamespaceController,
