@@ -110,6 +110,7 @@ class Changes:
             tags=[target] if target else (),
             parent=base.id,
         )
+        await services.images.settle()
         services.container_event(container, "commit", comment=comment, imageID=image.id, imageRef=target or "")
         return image
 
