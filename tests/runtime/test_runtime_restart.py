@@ -195,3 +195,17 @@ def test_the_keeper_is_small(box):
         assert resident < 16 * 1024  # KiB
 
     box(body)
+
+
+def test_the_keeper_hides_itself(box):
+    async def body(box):
+        await box.run(["true"])
+        keeper = int((box.instance.run / "keeper.pid").read_text())
+        assert os.stat(box.instance.keeper_socket).st_mode & 0o777 == 0o600
+        with open(f"/proc/{keeper}/limits", encoding="ascii") as limits:  # noqa: ASYNC230
+            soft, hard = next(line.split()[3:5] for line in limits if line.startswith("Max open files"))
+        assert soft == hard
+        with open(f"/proc/{keeper}/cgroup", encoding="ascii") as groups:  # noqa: ASYNC230
+            assert f"/atoll-{box.instance.id}/keeper\n" in groups.read()
+
+    box(body)

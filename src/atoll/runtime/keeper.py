@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -212,6 +213,8 @@ def main(home: str, instance_id: str, ready: int) -> None:
     prctl.set_name("atoll-keeper")
     prctl.set_dumpable(dumpable=False)
     prctl.set_child_subreaper()
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # four for each container; containers get as many unless told otherwise
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     _enter_group(Layout.discover(), instance_id)
