@@ -108,7 +108,7 @@ def info(engine: Engine) -> dict[str, Any]:
         },
         "LiveRestoreEnabled": True,  # containers outlive the daemon
         "Isolation": "",
-        "InitBinary": "tini",
+        "InitBinary": "atoll",
         "ContainerdCommit": {"ID": ""},
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from atoll.runtime.trust import Trust
 
 SHM = "/dev/shm"  # noqa: S108  # a mount point in the container
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-INIT_IN_CONTAINER = "/dev/.atoll/init"  # below the fresh tmpfs, so that no layer holds its mount point
-INITS = ("tini", "docker-init", "catatonit")
 
 PidOf = Callable[[str], int]
 """The main process of another container, by name or id; raises where it does not run."""
@@ -71,9 +68,8 @@ def make_spec(
         resources=from_host_config(host),
         oom_score_adj=host["OomScoreAdj"],
         annotations=host["Annotations"],
+        init=bool(host["Init"]),
     )
-    if host["Init"]:
-        _put_init_first(spec)
     trust.apply(spec)
     return spec
 
@@ -213,12 +209,3 @@ def _console_size(size: Any) -> tuple[int, int] | None:
             return rows, columns
         case _:
             return None
-
-
-def _put_init_first(spec: dict[str, Any]) -> None:
-    found = next((path for name in INITS if (path := shutil.which(name))), None)
-    if found is None:
-        raise NotSupported("--init needs a small init program on the host and finds none: install tini (apt-get install tini)")
-    options = ["bind", "ro", "nosuid", "nodev"]
-    spec["mounts"].append({"destination": INIT_IN_CONTAINER, "type": "bind", "source": os.path.realpath(found), "options": options})
-    spec["process"]["args"] = [INIT_IN_CONTAINER, "--", *spec["process"]["args"]]

@@ -162,7 +162,10 @@ def read(body: Any, table: Table, where: str = "") -> dict[str, Any]:
         value = body.get(name)
         if value is None and folded:
             value = folded.get(name.lower())
-        values[name] = copy.deepcopy(default) if value is None else _check(value, kind, f"{where}{name}")
+        if value is not None:
+            values[name] = _check(value, kind, f"{where}{name}")
+        else:
+            values[name] = copy.deepcopy(default) if isinstance(default, (dict, list)) else default
     return values
 
 

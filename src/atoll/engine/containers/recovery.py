@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import logging
 import shutil
+import signal as signals
 import time
 
 from atoll.engine.containers import health, restart
 from atoll.engine.containers.lifecycle import Lifecycle, NotModified, remove
 from atoll.engine.containers.record import UP, Container, Status
 from atoll.engine.services import Services
-from atoll.errors import AtollError, NotFound
+from atoll.errors import AtollError, Conflict, NotFound
 from atoll.runtime import ExitStatus, RuntimeState
 
 log = logging.getLogger(__name__)
@@ -32,14 +33,26 @@ async def recover(services: Services, lifecycle: Lifecycle) -> None:
     for container in services.registry:
         await _recover(services, lifecycle, container, states.get(container.id))
     for state in states.values():
-        if services.registry.find(state.id) is None and state.status == "exited":
-            with contextlib.suppress(NotFound):
-                await services.runtime.delete(state.id)  # removed in the instant of the crash
+        if services.registry.find(state.id) is None:
+            await _end_stray(services, state)
+    for path in services.instance.containers.iterdir():
+        if services.registry.find(path.name) is None:
+            shutil.rmtree(path, ignore_errors=True)
     for container in services.registry:
         if container.auto_remove and not container.is_up and container.record.started_ns:
             await remove(services, container, volumes=True)
     starts = [_start(lifecycle, container) for container in services.registry if _should_start(container)]
     await asyncio.gather(*starts)
+
+
+async def _end_stray(services: Services, state: RuntimeState) -> None:
+    """Ends what no row speaks of: a build's step, or a container that was removed in the instant of the crash."""
+    with contextlib.suppress(NotFound, Conflict):
+        if _is_alive(state):
+            await services.runtime.signal(state.id, signals.SIGKILL)
+            await services.runtime.wait(state.id)
+    with contextlib.suppress(NotFound):
+        await services.runtime.delete(state.id)
 
 
 def _is_alive(state: RuntimeState | None) -> bool:

@@ -2,59 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
+from atoll.engine.credentials import decode
 from atoll.engine.edge import read_json
 from atoll.engine.instructions import apply_changes
+from atoll.engine.platforms import platform_of
 from atoll.engine.progress import JSON_LINES, line, stream_progress
 from atoll.errors import InvalidInput, NotFound
 from atoll.http import Request, Response, Router, json_response
-from atoll.images import Platform, Progress, parse
+from atoll.images import Progress, parse
 
 if TYPE_CHECKING:
     from atoll.engine.engine import Engine
 
-AUTH_MAX = 64 * 1024  # bytes of a decoded X-Registry-Auth: cloud tokens run to several KB
 TAR = ("Content-Type", "application/x-tar")
 
 
 def registry_auth(request: Request) -> dict[str, Any] | None:
-    """X-Registry-Auth: base64url of a JSON object, with or without its padding. Raises InvalidInput."""
+    """X-Registry-Auth; None where there is nothing in it. Raises InvalidInput."""
     header = request.headers.get("x-registry-auth")
-    if not header:
-        return None
-    try:
-        padded = header.replace("+", "-").replace("/", "_").rstrip("=")
-        raw = base64.urlsafe_b64decode(padded + "=" * (-len(padded) % 4))
-        value = json.loads(raw[:AUTH_MAX] or b"{}")
-    except (binascii.Error, ValueError, RecursionError) as error:
-        raise InvalidInput("invalid X-Registry-Auth header: it must be base64url-encoded JSON") from error
-    if not isinstance(value, dict):
-        raise InvalidInput("invalid X-Registry-Auth header: it must be a JSON object")
+    value = decode(header, "X-Registry-Auth") if header else {}
     return {name: item for name, item in value.items() if item} or None
-
-
-def platform_of(text: str | None) -> Platform | None:
-    """Reads "linux/amd64", "linux/arm/v7", or JSON with os, architecture and variant. Raises InvalidInput."""
-    if not text:
-        return None
-    if text.startswith("{"):
-        try:
-            raw = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            raise InvalidInput(f"invalid platform: {text[:80]}") from error
-        return Platform(str(raw.get("os") or "linux"), str(raw.get("architecture") or ""), str(raw.get("variant") or ""))
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(parts):
-        raise InvalidInput(f'"{text}" is an invalid platform: write os/architecture or os/architecture/variant')
-    if len(parts) == 1:
-        return Platform("linux", parts[0])
-    return Platform(parts[0], parts[1], parts[2] if len(parts) == 3 else "")
 
 
 def with_tag(name: str, tag: str | None) -> str:
