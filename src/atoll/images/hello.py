@@ -18,6 +18,7 @@ from atoll.images.tarheader import TRAILER, encode, padding
 
 NAME = "docker.io/library/hello-world"
 PROGRAM = b"hello"
+CREATED = "2026-01-01T00:00:00Z"  # fixed, so that the image is the same everywhere
 LOAD_ADDRESS = 0x400000
 HEADERS = 64 + 56  # ELF header and one program header
 _EM_X86_64, _EM_AARCH64 = 62, 183
@@ -71,15 +72,15 @@ def config(platform: Platform) -> dict[str, object]:
     return {
         "architecture": platform.architecture,
         "os": platform.os,
-        "created": "1970-01-01T00:00:00Z",
+        "created": CREATED,
         "config": {
             "Cmd": ["/" + PROGRAM.decode()],
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
             "WorkingDir": "/",
         },
         "history": [
-            {"created": "1970-01-01T00:00:00Z", "created_by": "COPY hello / # assembled by Atoll"},
-            {"created": "1970-01-01T00:00:00Z", "created_by": 'CMD ["/hello"]', "empty_layer": True},
+            {"created": CREATED, "created_by": "COPY hello / # assembled by Atoll"},
+            {"created": CREATED, "created_by": 'CMD ["/hello"]', "empty_layer": True},
         ],
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ class Session:
                 if response.status == 401:
                     self._auth.challenged(response.headers.getall("www-authenticate"), self.scopes)
             return
-        raise Unavailable(f'Get "{bases[-1]}/v2/": {failure}{_next_step(self.repository)}') from failure
+        raise Unavailable(f'Get "{bases[-1]}/v2/": {_reason(failure, bases[-1])}{_next_step(self.repository)}') from failure
 
     def _client(self, origin: str) -> Client:
         client = self._clients.get(origin)
@@ -289,6 +290,11 @@ def _tls(domain: str, *, insecure: bool) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _reason(failure: Unavailable | None, base: str) -> str:
+    """Why nothing answered, without the address and number the message has or nobody reads."""
+    return re.sub(r"\[Errno -?\d+\] ", "", str(failure).removeprefix(f"cannot connect to {base}: "))
 
 
 def _next_step(repository: Reference) -> str:
