@@ -6,15 +6,21 @@ import time
 from contextlib import asynccontextmanager, suppress
 
 import orjson
+import pytest
 
 from atoll.apiserver import ApiServer, ApiServerConfig, InProcessClient
+from atoll.apiserver.config import StaticToken
 from atoll.client.factory import InformerFactory
+from atoll.client.http import HttpClient
 from atoll.client.objects import annotations_of, copy_of, is_deleting, is_true, name_of, namespace_of
 from atoll.client.resources import (
     CONFIG_MAPS,
+    CRON_JOBS,
+    DAEMON_SETS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
     EVENTS,
+    JOBS,
     NAMESPACES,
     NODES,
     PERSISTENT_VOLUME_CLAIMS,
@@ -23,11 +29,13 @@ from atoll.client.resources import (
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    STATEFUL_SETS,
     STORAGE_CLASSES,
 )
 from atoll.controllers.base import Config
 from atoll.controllers.registry import run_all
 from atoll.errors import StatusError
+from atoll.http import Server
 from atoll.scheduler.scheduler import Scheduler
 from atoll.units import timestamp_seconds
 
@@ -79,16 +87,23 @@ class Kubelet:
             with suppress(StatusError):
                 if is_deleting(pod):
                     await self._client.delete(PODS, name_of(pod), namespace_of(pod), grace_seconds=0)
-                elif pod["status"].get("phase") != "Running":
+                elif pod["status"].get("phase") == "Pending":
                     await self._start(pod)
 
     async def _start(self, pod):
         now = timestamp_seconds()
         ip = f"10.244.0.{hash(name_of(pod)) % 250 + 2}"
-        made = [{"type": kind, "status": "True", "lastTransitionTime": now} for kind in ("Initialized", "Ready", "ContainersReady")]
+        ends = pod["spec"]["restartPolicy"] == "Never"
+        ready = "False" if ends else "True"
+        made = [{"type": kind, "status": ready, "lastTransitionTime": now} for kind in ("Initialized", "Ready", "ContainersReady")]
         changed = copy_of(pod)
         others = [each for each in pod["status"].get("conditions") or () if each["type"] == "PodScheduled"]
-        changed["status"] |= {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": [*others, *made]}
+        changed["status"] |= {
+            "phase": "Succeeded" if ends else "Running",
+            "podIP": ip,
+            "podIPs": [{"ip": ip}],
+            "conditions": [*others, *made],
+        }
         await self._client.update(PODS, changed, subresource="status")
 
 
@@ -102,33 +117,46 @@ async def until(condition):
 
 
 @asynccontextmanager
-async def control_plane(tmp_path):
-    server = ApiServer(ApiServerConfig(tmp_path / "store.db"))
+async def api_client(tmp_path, transport):
+    tokens = {"secret": StaticToken("admin", ("system:masters",))}
+    server = ApiServer(ApiServerConfig(tmp_path / "store.db", tokens=tokens))
     await server.start()
-    client = Guard(InProcessClient(server))
-    informers = InformerFactory(client)
-    config = Config(root_ca="PEM", local_path_root=tmp_path / "volumes")
-    scheduler = Scheduler(client, informers)
-    tasks = []
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks.append(group.create_task(informers.run()))
-            tasks.append(group.create_task(run_all(client, config, informers=informers)))
-            tasks.append(group.create_task(scheduler.run()))
-            tasks.append(group.create_task(Kubelet(client).run()))
+        if transport == "inprocess":
+            yield Guard(InProcessClient(server))
+        else:
+            listener = Server(server.handler)
+            await listener.start_unix(tmp_path / "api.sock")
+            try:
+                async with HttpClient(f"unix://{tmp_path}/api.sock", token="secret") as client:
+                    yield Guard(client)
+            finally:
+                await listener.close()
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def control_plane(tmp_path, transport="inprocess"):
+    async with api_client(tmp_path, transport) as client, asyncio.TaskGroup() as group:
+        informers = InformerFactory(client)
+        config = Config(root_ca="PEM", local_path_root=tmp_path / "volumes")
+        parts = (informers.run(), run_all(client, config, informers=informers), Scheduler(client, informers).run(), Kubelet(client).run())
+        tasks = [group.create_task(part) for part in parts]
+        try:
             await client.create(NODES, node())
             yield client
             client.check()
+        finally:
             for task in tasks:
                 task.cancel()
-    finally:
-        await server.close()
 
 
 def node(name="n1"):
     labels = {"kubernetes.io/hostname": name}
     capacity = {"cpu": "4", "memory": "8Gi", "pods": "110"}
-    return {"metadata": {"name": name, "labels": labels}, "status": {"capacity": capacity, "allocatable": capacity}}
+    meta = {"name": name, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": meta, "status": {"capacity": capacity, "allocatable": capacity}}
 
 
 def deployment(replicas=3, image="hello-world", **spec):
@@ -156,15 +184,16 @@ def rolled_out(client, replicas, revision, namespace="default"):
     return condition
 
 
-def with_plane(tmp_path, scenario):
+def with_plane(tmp_path, scenario, transport="inprocess"):
     async def main():
-        async with asyncio.timeout(60), control_plane(tmp_path) as client:
+        async with asyncio.timeout(60), control_plane(tmp_path, transport) as client:
             await scenario(client)
 
     asyncio.run(main())
 
 
-def test_a_deployment_lives_and_dies(tmp_path):
+@pytest.mark.parametrize("transport", ["inprocess", "http"])
+def test_a_deployment_lives_and_dies(tmp_path, transport):
     async def scenario(client):
         await client.create(DEPLOYMENTS, deployment(), "default")
         service = {
@@ -198,10 +227,11 @@ def test_a_deployment_lives_and_dies(tmp_path):
         reasons = {event["reason"] for event in (await client.list(EVENTS, "default"))["items"]}
         assert {"ScalingReplicaSet", "SuccessfulCreate", "Scheduled"} <= reasons
 
-    with_plane(tmp_path, scenario)
+    with_plane(tmp_path, scenario, transport)
 
 
-def test_a_claim_gets_its_directory_and_the_pod_its_node(tmp_path):
+@pytest.mark.parametrize("transport", ["inprocess", "http"])
+def test_a_claim_gets_its_directory_and_the_pod_its_node(tmp_path, transport):
     async def scenario(client):
         meta = {"name": "standard", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}
         standard = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": meta, "provisioner": "atoll.dev/local-path"}
@@ -226,7 +256,7 @@ def test_a_claim_gets_its_directory_and_the_pod_its_node(tmp_path):
 
         await until(given_back)
 
-    with_plane(tmp_path, scenario)
+    with_plane(tmp_path, scenario, transport)
 
 
 def test_a_namespace_comes_furnished_and_goes_empty(tmp_path):
@@ -260,5 +290,53 @@ def test_a_settled_cluster_writes_nothing(tmp_path):
         before = (await client.list(PODS))["metadata"]["resourceVersion"]
         await asyncio.sleep(1)
         assert (await client.list(PODS))["metadata"]["resourceVersion"] == before
+
+    with_plane(tmp_path, scenario)
+
+
+def test_the_other_workloads(tmp_path):
+    async def scenario(client):
+        selector = {"matchLabels": {"app": "x"}}
+        template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "c", "image": "hello-world"}]}}
+        once = {"spec": {**template["spec"], "restartPolicy": "Never"}}
+        spec = {"selector": selector, "template": template}
+
+        def named(resource, **body):
+            return {"apiVersion": resource.api_version, "kind": resource.kind, "metadata": {"name": "x"}, "spec": body}
+
+        await client.create(DAEMON_SETS, named(DAEMON_SETS, **spec), "default")
+        await client.create(STATEFUL_SETS, named(STATEFUL_SETS, **spec, serviceName="x", replicas=2), "default")
+        await client.create(JOBS, named(JOBS, template=once, completions=3, parallelism=2, completionMode="Indexed"), "default")
+        await client.create(
+            CRON_JOBS, named(CRON_JOBS, schedule="* * * * *", suspend=True, jobTemplate={"spec": {"template": once}}), "default"
+        )
+
+        async def all_well():
+            daemons = (await client.get(DAEMON_SETS, "x", "default"))["status"]
+            members = (await client.get(STATEFUL_SETS, "x", "default"))["status"]
+            job = await client.get(JOBS, "x", "default")
+            return daemons["numberReady"] == 1 and members.get("readyReplicas") == 2 and is_true(job, "Complete")
+
+        await until(all_well)
+        assert (await client.get(JOBS, "x", "default"))["status"]["completedIndexes"] == "0-2"
+        await client.patch(STATEFUL_SETS, "x", {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}}, "default")
+        await client.patch(DAEMON_SETS, "x", {"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "v2"}]}}}}, "default")
+
+        async def updated():
+            daemons = (await client.get(DAEMON_SETS, "x", "default"))["status"]
+            members = (await client.get(STATEFUL_SETS, "x", "default"))["status"]
+            return daemons.get("updatedNumberScheduled") == 1 and members["currentRevision"] == members["updateRevision"]
+
+        await until(updated)
+        for resource in (DAEMON_SETS, STATEFUL_SETS, JOBS, CRON_JOBS):
+            await client.delete(resource, "x", "default", propagation="Foreground")
+
+        async def all_gone():
+            left = [
+                obj for resource in (DAEMON_SETS, STATEFUL_SETS, JOBS, PODS) for obj in (await client.list(resource, "default"))["items"]
+            ]
+            return not left
+
+        await until(all_gone)
 
     with_plane(tmp_path, scenario)

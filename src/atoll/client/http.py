@@ -129,7 +129,7 @@ class HttpClient:
         try:
             await _raise_for_status(response)
             async for line in _lines(response, deadline):
-                event = orjson.loads(line)
+                event = _event(line)
                 if event["type"] == "ERROR":
                     raise StatusError.from_status(event["object"])
                 yield event["type"], event["object"]
@@ -227,6 +227,14 @@ async def _raise_for_status(response: ClientResponse) -> None:
         raise StatusError.from_status(status)
     text = data[:1000].decode(errors="replace").strip() or "the server gave no reason"
     raise StatusError(response.status, _REASONS.get(response.status, "Unknown"), text)
+
+
+def _event(line: bytes) -> Object:
+    try:
+        event: Object = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise Unavailable(f"the watch sent a line that is not JSON: {line[:100]!r}") from error
+    return event
 
 
 async def _lines(response: ClientResponse, deadline: float) -> AsyncIterator[bytes]:

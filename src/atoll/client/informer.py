@@ -132,12 +132,14 @@ class Informer:
                 if self._version is None:
                     await self._relist()
                 await self._watch()
-            except (AtollError, OSError, TimeoutError) as error:
+            except (AtollError, OSError) as error:
                 if is_expired(error):
                     logger.info("watch of %s is too old (%s): listing again", self.resource.plural, error)
                     self._version, expired = None, True
                 else:
                     logger.warning("list/watch of %s failed: %s", self.resource.plural, error)
+            except Exception:  # whatever it was, a control plane without eyes is worse than a retry
+                logger.exception("list/watch of %s failed", self.resource.plural)
             if self._events_seen > seen or loop.time() - started >= HEALTHY_WATCH_S:
                 failures = 0
             if failures or not expired:  # a first 410 lists again at once

@@ -83,7 +83,7 @@ class LeaderElector:
         try:
             async with asyncio.timeout(self._deadline):
                 return await self._acquire()
-        except (AtollError, OSError, TimeoutError) as error:
+        except (AtollError, OSError) as error:
             if not (is_conflict(error) or is_already_exists(error)):
                 logger.warning("lease %s: %s", self._name, error)
             return False

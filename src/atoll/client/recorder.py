@@ -76,6 +76,8 @@ class Recorder:
             # A namespace that is going away refuses new events, and that is in order.
             level = logging.DEBUG if isinstance(error, StatusError) and error.code in (403, 404) else logging.WARNING
             logger.log(level, "event about %s not written: %s", pending.reference.get("name"), error)
+        except Exception:
+            logger.exception("event about %s not written", pending.reference.get("name"))
 
     async def _write(self, pending: _Pending) -> None:
         reference = pending.reference

@@ -123,7 +123,7 @@ class Controller(ABC):
             key = await self.queue.get()
             try:
                 await self.reconcile(key)
-            except (AtollError, OSError, TimeoutError) as error:
+            except (AtollError, OSError) as error:
                 level = logging.DEBUG if is_conflict(error) else logging.WARNING
                 logger.log(level, "%s: %s: %s", self.name, key, error)
                 self.queue.add_rate_limited(key)

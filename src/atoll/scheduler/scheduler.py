@@ -120,7 +120,7 @@ class Scheduler:
         try:
             await bind_volumes(self._client, self._claims, volumes, node)
             await bind_pod(self._client, pod, node)
-        except (AtollError, OSError, TimeoutError) as error:
+        except (AtollError, OSError) as error:
             self._cache.forget(pod)
             if is_not_found(error):
                 return
@@ -139,14 +139,14 @@ class Scheduler:
     async def _report(self, info: PodInfo, message: str, victims: Preemption | None) -> None:
         """The event and the condition of a pod that fits nowhere; and the preemption, when one was found."""
         self._recorder.event(info.pod, PODS, "Warning", "FailedScheduling", message)
-        if victims is not None:
-            await self._preempt(info.pod, victims)
+        for victim in victims.victims if victims else ():
+            await self._preempt(info.pod, victim, victims.node if victims else "")
         await self._tell(info.pod, "Unschedulable", message, victims.node if victims else None)
 
     async def _tell(self, pod: Object, reason: str, message: str, nominated: str | None = None) -> None:
         try:
             await self._set_condition(pod, reason, message, nominated)
-        except (AtollError, OSError, TimeoutError) as error:
+        except (AtollError, OSError) as error:
             if not (is_not_found(error) or is_conflict(error)):
                 logger.warning("status of %s: %s", key_of(pod), error)
         except Exception:
@@ -167,16 +167,16 @@ class Scheduler:
             status["nominatedNodeName"] = nominated
         await self._client.update(PODS, changed, subresource="status")
 
-    async def _preempt(self, pod: Object, chosen: Preemption) -> None:
-        for victim in chosen.victims:
-            message = f"Preempted by pod {uid_of(pod)} on node {chosen.node}"
-            self._recorder.event(victim, PODS, "Normal", "Preempted", message)
-            try:
-                await self._mark_disrupted(self._pods.get(key_of(victim)) or victim)
-                await self._client.delete(PODS, name_of(victim), namespace_of(victim), uid=uid_of(victim))
-            except (AtollError, OSError, TimeoutError) as error:  # the next attempt looks for victims anew
-                if not is_not_found(error):
-                    logger.warning("preempting %s: %s", key_of(victim), error)
+    async def _preempt(self, pod: Object, victim: Object, node: str) -> None:
+        self._recorder.event(victim, PODS, "Normal", "Preempted", f"Preempted by pod {uid_of(pod)} on node {node}")
+        try:
+            await self._mark_disrupted(self._pods.get(key_of(victim)) or victim)
+            await self._client.delete(PODS, name_of(victim), namespace_of(victim), uid=uid_of(victim))
+        except (AtollError, OSError) as error:  # the next attempt looks for victims anew
+            if not is_not_found(error):
+                logger.warning("preempting %s: %s", key_of(victim), error)
+        except Exception:
+            logger.exception("preempting %s", key_of(victim))
 
     async def _mark_disrupted(self, victim: Object) -> None:
         marked = copy_of(victim)
