@@ -33,6 +33,7 @@ from atoll.engine import Engine
 
 READY_S = 15.0
 BUSYBOX = "/bin/busybox"
+ATOLL = str(Path(sys.executable).parent / "atoll")
 
 
 class EngineDaemon:

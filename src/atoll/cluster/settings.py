@@ -5,18 +5,22 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import json
+import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.cluster.pki import write_private
 from atoll.config import Instance
-from atoll.errors import InvalidInput, NotFound
+from atoll.errors import InvalidInput, NotFound, NotSupported
+from atoll.kernel.nftables import Nftables
 
 DEFAULT_API_PORT = 6443
 DEFAULT_SERVICE_CIDR = "10.96.0.0/12"  # kubeadm's
 DNS_OFFSET = 10  # the tenth address of the service range is the name service's, by convention
 CLUSTER_DOMAIN = "cluster.local"
+PROXY_TABLE = re.compile(r"table (\w+ atoll_[0-9a-f]{8}_kube)\b")
+ADDRESS = re.compile(r"\b10(?:\.\d{1,3}){3}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,22 +79,23 @@ def host_address() -> str:
 
 
 def pick_service_cidr() -> str:
-    """The range kubeadm gives, or the next one where another cluster on this host has taken it: its name service's address is the mark."""
+    """The range kubeadm gives, or the next one where another cluster on this host serves it already."""
+    served = _served()
     for second in range(96, 240, 16):
         network = ipaddress.IPv4Network(f"10.{second}.0.0/12")
-        if not _is_local(str(network[DNS_OFFSET])):
+        if str(network[1]) not in served:
             return str(network)
     raise InvalidInput("every range for services from 10.96.0.0/12 to 10.224.0.0/12 is taken on this host: delete a cluster first")
 
 
-def _is_local(address: str) -> bool:
-    """Whether ADDRESS is one of this host's own."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return False
-    return True
+def _served() -> frozenset[str]:
+    """Addresses that the service proxies of all instances answer for; each serves `kubernetes` at the first of its range."""
+    try:
+        with Nftables() as nftables:
+            tables = PROXY_TABLE.findall(nftables.query("list tables"))
+            return frozenset(address for table in tables for address in ADDRESS.findall(nftables.query(f"list table {table}")))
+    except NotSupported:
+        return frozenset()
 
 
 def node_name() -> str:

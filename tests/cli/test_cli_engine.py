@@ -1,0 +1,177 @@
+"""The command against a real engine: what a person types, what is printed, and the exit status."""
+
+import json
+import os
+import subprocess
+import time
+
+import pytest
+
+from engine_harness import ATOLL, Terminal
+
+
+@pytest.fixture(autouse=True)
+def _tidy(atoll):
+    yield
+    left = atoll("ps", "-aq").stdout.split()
+    if left:
+        atoll("rm", "-fv", *left)
+
+
+def test_hello_world_needs_nothing(atoll):
+    assert "Hello from Atoll!" in atoll("run", "--rm", "hello-world").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["true"], 0),
+        (["false"], 1),
+        (["sh", "-c", "exit 42"], 42),
+        (["no-such-program"], 127),
+        (["/etc"], 126),
+    ],
+)
+def test_exit_statuses(atoll, words, status):
+    assert atoll("run", "--rm", "busybox", *words, check=False).returncode == status
+    assert atoll("ps", "-aq").stdout == ""
+
+
+def test_125_is_our_own_fault(atoll):
+    assert atoll("run", "--bogus", "busybox", check=False).returncode == 125
+    assert atoll("run", "--name", "bad name", "busybox", check=False).returncode == 125
+    missing = atoll("run", "127.0.0.1:1/none", check=False)
+    assert missing.returncode == 125
+    assert "Unable to find image '127.0.0.1:1/none:latest' locally" in missing.stderr
+
+
+def test_streams_are_kept_apart_and_stdin_arrives(atoll):
+    done = atoll("run", "--rm", "-i", "busybox", "sh", "-c", "cat; echo problem >&2", stdin="typed\n")
+    assert done.stdout == "typed\n"
+    assert done.stderr == "problem\n"
+
+
+def test_detached_life(atoll):
+    identifier = atoll(
+        "run", "-d", "--name", "web", "-e", "A=1", "-p", "127.0.0.1::80", "busybox", "sh", "-c", "echo up; sleep 60"
+    ).stdout.strip()
+    assert len(identifier) == 64
+    row = json.loads(atoll("ps", "--format", "json").stdout)
+    assert row["Names"] == "web"
+    assert row["Status"].startswith("Up")
+    assert row["Ports"].startswith("127.0.0.1:")
+    assert atoll("port", "web", "80").stdout.startswith("127.0.0.1:")
+    assert atoll("exec", "web", "sh", "-c", "echo $A; exit 3", check=False).returncode == 3
+    assert atoll("exec", "-e", "B=2", "-w", "/tmp", "web", "sh", "-c", "echo $A$B; pwd").stdout == "12\n/tmp\n"
+    assert atoll("logs", "web").stdout == "up\n"
+    assert "sleep 60" in atoll("top", "web").stdout
+    assert "C /tmp" in atoll("diff", "web").stdout or atoll("diff", "web").stdout == ""
+    assert atoll("inspect", "-f", "{{.State.Status}} {{.Name}}", "web").stdout == "running /web\n"
+    atoll("pause", "web")
+    assert "(Paused)" in atoll("ps").stdout
+    atoll("unpause", "web")
+    atoll("rename", "web", "site")
+    assert atoll("stop", "-t", "0", "site").stdout == "site\n"
+    assert atoll("wait", "site").stdout == "137\n"
+    assert "Exited (137)" in atoll("ps", "-a").stdout
+    atoll("start", "site")
+    assert atoll("rm", "site", check=False).returncode == 1
+    assert atoll("rm", "-f", "site").stdout == "site\n"
+
+
+def test_copy_both_ways(atoll, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/file").write_text("data")
+    atoll("run", "-d", "--name", "box", "busybox", "sleep", "60")
+    atoll("cp", str(tmp_path / "in"), "box:/srv")
+    assert atoll("exec", "box", "cat", "/srv/file").stdout == "data"
+    atoll("cp", str(tmp_path / "in/file"), "box:/srv/renamed")
+    atoll("cp", "box:/srv/renamed", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "data"
+    atoll("cp", "box:/srv", str(tmp_path / "tree"))
+    assert sorted(os.listdir(tmp_path / "tree")) == ["file", "renamed"]
+    assert "no such file" in atoll("cp", str(tmp_path / "absent"), "box:/", check=False).stderr
+    assert atoll("cp", "box:/absent", str(tmp_path), check=False).returncode == 1
+
+
+def test_images_and_archives(atoll, tmp_path):
+    atoll("tag", "busybox", "local/copy:1")
+    assert "local/copy" in atoll("images").stdout
+    archive = str(tmp_path / "a.tar")
+    atoll("save", "-o", archive, "local/copy:1")
+    assert "Untagged: local/copy:1" in atoll("rmi", "local/copy:1").stdout
+    assert "Loaded image: local/copy:1" in atoll("load", "-i", archive).stdout
+    assert atoll("history", "-q", "local/copy:1").stdout.strip()
+    assert atoll("rmi", "absent", check=False).returncode == 1
+    atoll("run", "--name", "made", "busybox", "sh", "-c", "echo x > /x")
+    atoll("commit", "-c", "ENV Y=1", "made", "committed")
+    assert atoll("run", "--rm", "committed", "sh", "-c", "cat /x; echo $Y").stdout == "x\n1\n"
+    atoll("export", "-o", str(tmp_path / "root.tar"), "made")
+    atoll("import", str(tmp_path / "root.tar"), "imported")
+    assert atoll("run", "--rm", "imported", "/bin/busybox", "cat", "/x").stdout == "x\n"
+
+
+def test_networks_and_volumes(atoll):
+    atoll("network", "create", "back")
+    atoll("volume", "create", "data")
+    atoll("run", "-d", "--network", "back", "--name", "one", "-v", "data:/data", "busybox", "sh", "-c", "echo kept > /data/x; sleep 60")
+    assert "bytes from" in atoll("run", "--rm", "--network", "back", "busybox", "ping", "-c1", "one").stdout
+    assert atoll("run", "--rm", "-v", "data:/d:ro", "busybox", "cat", "/d/x").stdout == "kept\n"
+    assert atoll("network", "rm", "back", check=False).returncode == 1
+    assert atoll("volume", "rm", "data", check=False).returncode == 1
+    atoll("rm", "-f", "one")
+    assert atoll("network", "rm", "back").stdout == "back\n"
+    assert atoll("volume", "rm", "data").stdout == "data\n"
+    assert "bridge" in atoll("network", "ls").stdout
+
+
+def test_system_words(atoll):
+    assert "Atoll Engine" in atoll("version").stdout
+    assert "Containers:" in atoll("info").stdout
+    assert atoll("info", "-f", "{{.Driver}}").stdout.strip()
+    assert atoll("system", "df").stdout.startswith("TYPE")
+    assert "Total reclaimed space" in atoll("system", "prune", "-f").stdout
+    until = str(int(time.time()) + 1)
+    assert "image" in atoll("events", "--since", "1h", "--until", until).stdout
+
+
+def test_build_from_standard_input(atoll):
+    done = atoll("build", "-t", "piped", "-", stdin="FROM busybox\nRUN echo piped > /x\n")
+    assert "Successfully tagged piped:latest" in done.stdout
+    assert atoll("run", "--rm", "piped", "cat", "/x").stdout == "piped\n"
+    assert atoll("build", "-q", "-t", "piped", "-", stdin="FROM busybox\nRUN echo piped > /x\n").stdout.startswith("sha256:")
+    wrong = atoll("build", "-", stdin="FROM busybox\nRUN exit 9\n", check=False)
+    assert wrong.returncode == 1
+    assert "returned a non-zero code: 9" in wrong.stderr
+
+
+def test_a_terminal_and_the_detach_keys(engine):
+    with Terminal([ATOLL, "run", "-it", "--name", "tty", "busybox", "sh"], {**engine.environ, "TERM": "dumb"}) as terminal:
+        terminal.expect("/ # ")
+        terminal.type("tty; echo sum-$((40+2))\n")
+        terminal.expect("/dev/pts/0")
+        terminal.expect("sum-42")
+        terminal.type("\x10\x11")
+        assert terminal.wait() == 0
+
+
+def test_unknown_things_are_named(atoll):
+    assert "No such container: absent" in atoll("logs", "absent", check=False).stderr
+    assert "unknown command: atoll bogus" in atoll("bogus", check=False).stderr
+    assert "requires at least 1 argument" in atoll("rm", check=False).stderr
+    assert atoll("inspect", "absent", check=False).stdout == "[]\n"
+
+
+def test_env_prints_what_clients_need(atoll, engine):
+    text = atoll("env", "--shell", "bash").stdout
+    assert f'export DOCKER_HOST="unix://{engine.instance.engine_socket}"' in text
+    script = f"{text}\ndocker ps -q; docker --version; minikube status; kubectl version --client"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=engine.environ, timeout=60, check=False)
+    assert "Atoll version" in done.stdout
+    assert "Client Version" in done.stdout
+    assert "there is no cluster" in done.stderr
+
+
+def test_doctor(atoll):
+    assert "cgroups" in atoll("doctor").stdout
+    assert all(row["state"] in ("ok", "warning", "problem") for row in json.loads(atoll("doctor", "--format", "json").stdout))
