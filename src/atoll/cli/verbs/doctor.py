@@ -57,10 +57,10 @@ def _kernel(machine: Machine) -> Iterator[Finding]:
     if missing and machine.root:
         yield PROBLEM, "capabilities", f"without {', '.join(missing)}", "this root is confined: start the outer container with --privileged"
     major, minor = (int(part) for part in machine.kernel.split("-")[0].split(".")[:2])
-    if (major, minor) >= (5, 6):
+    if (major, minor) >= (5, 12):
         yield OK, "kernel", f"{machine.kernel}, {machine.architecture}", ""
     else:
-        yield PROBLEM, "kernel", machine.kernel, "Linux 5.6 or newer is needed (openat2, pidfd)"
+        yield PROBLEM, "kernel", machine.kernel, "Linux 5.12 or newer is needed (mount_setattr)"
     wanted = {"mnt", "pid", "net", "ipc", "uts"} & set(machine.missing_namespaces)
     if wanted:
         yield PROBLEM, "namespaces", f"without {', '.join(sorted(wanted))}", "this kernel was built without them"
@@ -94,7 +94,7 @@ def _libraries() -> Iterator[Finding]:
 
     for name, package, without in (
         ("libnftables.so.1", "libnftables1", "ports are published by a slower relay, and services have no addresses"),
-        ("libseccomp.so.2", "libseccomp2", "containers run without a system-call filter"),
+        ("libseccomp.so.2", "libseccomp2", "containers start only with --security-opt seccomp=unconfined"),
     ):
         if has_library(name):
             yield OK, package, "there", ""
