@@ -76,7 +76,3 @@ def untolerated(taints: Iterable[Object], tolerations: Iterable[Object], effects
 
 def taints_of(node: Object) -> list[Object]:
     return (node.get("spec") or {}).get("taints") or []
-
-
-def same_taint(one: Object, other: Object) -> bool:
-    return bool(one["key"] == other["key"] and one["effect"] == other["effect"])

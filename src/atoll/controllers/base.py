@@ -27,8 +27,6 @@ from atoll.errors import AtollError
 
 logger = logging.getLogger(__name__)
 
-CLUSTER_DOMAIN = "cluster.local"
-
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -43,7 +41,6 @@ class Config:
     local_path_root: Path | None = None
     resources: Callable[[], Sequence[Resource]] = lambda: COLLECTED
     node_monitor_grace_s: float = 50.0  # kube-controller-manager's default since 1.32
-    node_monitor_period_s: float = 5.0
     terminated_pod_threshold: int = 12_500
 
 

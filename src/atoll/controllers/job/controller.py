@@ -27,9 +27,6 @@ from atoll.controllers.replicaset import is_namespace_terminating, slow_start
 from atoll.errors import AtollError, StatusError
 from atoll.units import timestamp_seconds
 
-JOB_NAME = "batch.kubernetes.io/job-name"
-CONTROLLER_UID = "batch.kubernetes.io/controller-uid"
-
 
 @dataclass(slots=True)
 class Count:
