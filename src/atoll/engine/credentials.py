@@ -18,7 +18,7 @@ def decode(header: str, name: str) -> dict[str, Any]:
     """The object, with or without its padding. Raises InvalidInput naming the header."""
     try:
         text = header.replace("+", "-").replace("/", "_").rstrip("=")
-        value = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))[:HEADER_MAX] or b"{}")
+        value = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)[:HEADER_MAX] or b"{}")
     except (binascii.Error, ValueError, RecursionError) as error:
         raise InvalidInput(f"invalid {name} header: it must be base64url-encoded JSON") from error
     if not isinstance(value, dict):

@@ -6,9 +6,10 @@ several names "and". Label filters are "key" or "key=value", and every one of th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
+
+import orjson
 
 from atoll.errors import InvalidInput
 
@@ -25,8 +26,8 @@ class Filters:
         if not text:
             return cls()
         try:
-            raw = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            raw = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
             raise InvalidInput(f"invalid filters: not JSON: {text[:80]}") from error
         if not isinstance(raw, dict):
             raise InvalidInput("invalid filters: expected a JSON object of lists")

@@ -130,6 +130,8 @@ HOST: Table = {
     "ReadonlyPaths": ("texts", None),
 }
 
+NETWORKING: Table = {"EndpointsConfig": ("object", {})}
+
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE | re.ASCII)
 
 
@@ -206,7 +208,7 @@ def container_config(body: Any) -> dict[str, Any]:
 
 
 def host_config(body: Any) -> dict[str, Any]:
-    host = read(body or {}, HOST, "HostConfig.")
+    host = read({} if body is None else body, HOST, "HostConfig.")
     for name in ("NetworkMode", "CgroupnsMode", "IpcMode", "Runtime"):
         host[name] = host[name] or HOST[name][1]
     if host["NetworkMode"] == "default":

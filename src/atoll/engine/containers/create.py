@@ -15,7 +15,7 @@ from typing import Any
 
 from atoll.engine.containers import mounts, networking
 from atoll.engine.containers.bundle import security_options
-from atoll.engine.containers.config import container_config, host_config
+from atoll.engine.containers.config import NETWORKING, container_config, host_config, read
 from atoll.engine.containers.record import Container, Record, Status
 from atoll.engine.containers.rootfs import ImageRoot
 from atoll.engine.names import new_id
@@ -34,7 +34,7 @@ class Creator:
         """The container and warnings. `trusted`: asked for in process. Raises NotFound (the image), Conflict (the name), InvalidInput."""
         services = self._services
         config, host = container_config(body), host_config(body.get("HostConfig"))
-        given = (body.get("NetworkingConfig") or {}).get("EndpointsConfig") or {}
+        given = read(body.get("NetworkingConfig") or {}, NETWORKING, "NetworkingConfig.")["EndpointsConfig"]
         if not config["Image"]:
             raise InvalidInput("no image specified: the field Image is empty")
         image = services.images.resolve(config["Image"])
@@ -57,8 +57,6 @@ class Creator:
         return await self._realise(record, image), warnings(host)
 
     def _check(self, config: dict[str, Any], host: dict[str, Any], given: Any, *, trusted: bool) -> None:
-        if not isinstance(given, dict):
-            raise InvalidInput("invalid JSON: field NetworkingConfig.EndpointsConfig: must be an object")
         if not (config["Entrypoint"] or config["Cmd"]):
             raise InvalidInput("no command specified")
         networking.check(config, host, given, trusted=trusted)
