@@ -5,10 +5,10 @@ import pytest
 from atoll.engine.containers import restart
 from atoll.engine.containers.config import container_config, host_config, parse_port
 from atoll.engine.containers.create import adopt, merge_health
-from atoll.engine.containers.lifecycle import parse_signal
 from atoll.engine.containers.listing import human_duration, shlex_join
 from atoll.engine.containers.mounts import MountPoint, parse_bind, parse_mount, plan
 from atoll.engine.containers.record import Record, Status
+from atoll.engine.containers.signals import parse_signal
 from atoll.engine.containers.top import parse
 from atoll.engine.credentials import decode, registry_key
 from atoll.engine.filters import Filters

@@ -18,6 +18,7 @@ from atoll.engine.containers.bundle import security_options
 from atoll.engine.containers.config import NETWORKING, container_config, host_config, read
 from atoll.engine.containers.record import Container, Record, Status
 from atoll.engine.containers.rootfs import ImageRoot
+from atoll.engine.containers.signals import parse_signal
 from atoll.engine.names import new_id
 from atoll.engine.services import Services
 from atoll.errors import InvalidInput, NotFound
@@ -59,6 +60,8 @@ class Creator:
     def _check(self, config: dict[str, Any], host: dict[str, Any], given: Any, *, trusted: bool) -> None:
         if not (config["Entrypoint"] or config["Cmd"]):
             raise InvalidInput("no command specified")
+        if config["StopSignal"]:
+            parse_signal(config["StopSignal"])
         networking.check(config, host, given, trusted=trusted)
         capability_set(host["CapAdd"] or (), host["CapDrop"] or (), privileged=host["Privileged"])
         security_options(host["SecurityOpt"] or ())

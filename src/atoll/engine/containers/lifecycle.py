@@ -24,6 +24,7 @@ from atoll.engine.containers import bundle, health, layers, restart
 from atoll.engine.containers.mounts import MountPoint
 from atoll.engine.containers.record import Container, Status
 from atoll.engine.containers.rootfs import clear_volatile
+from atoll.engine.containers.signals import parse_signal
 from atoll.engine.services import Services
 from atoll.errors import AtollError, Conflict, InUse, InvalidInput, NotFound
 from atoll.runtime import Attach, ExitStatus, StartFailed
@@ -317,20 +318,6 @@ class Lifecycle:
 async def _within(future: asyncio.Future[ExitStatus], seconds: float | None) -> bool:
     done, _ = await asyncio.wait((future,), timeout=seconds)
     return bool(done)
-
-
-def parse_signal(text: str) -> int:
-    """The number of "SIGTERM", "TERM", "15", "RTMIN+3". Raises InvalidInput with Docker's words."""
-    bare = text.strip().upper().removeprefix("SIG")
-    if bare.isdigit() and 0 < int(bare) <= 64:
-        return int(bare)
-    base, _, offset = bare.partition("+")
-    if base == "RTMIN" and offset.isdigit():
-        return int(signals.SIGRTMIN) + int(offset)
-    try:
-        return int(signals.Signals[f"SIG{bare}"])
-    except KeyError:
-        raise InvalidInput(f"invalid signal: {text}") from None
 
 
 async def remove(services: Services, container: Container, *, force: bool = False, volumes: bool = False) -> None:
