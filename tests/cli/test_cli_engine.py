@@ -175,3 +175,17 @@ def test_env_prints_what_clients_need(atoll, engine):
 def test_doctor(atoll):
     assert "cgroups" in atoll("doctor").stdout
     assert all(row["state"] in ("ok", "warning", "problem") for row in json.loads(atoll("doctor", "--format", "json").stdout))
+
+
+def test_completion(atoll, engine):
+    assert "complete -o default" in atoll("completion", "bash").stdout
+    assert "unknown shell" in atoll("completion", "tcsh", check=False).stderr
+    assert atoll("__complete", "netw").stdout == "network\n"
+    assert "--publish\n" in atoll("__complete", "run", "--pub").stdout
+    assert atoll("__complete", "volume", "in").stdout == "inspect\n"
+    atoll("create", "--name", "completed", "busybox")
+    assert atoll("__complete", "rm", "comp").stdout == "completed\n"
+    assert "busybox:latest\n" in atoll("__complete", "run", "busy").stdout
+    script = atoll("completion", "bash").stdout
+    asked = f'{script}\nCOMP_WORDS=(atoll ps --fo); COMP_CWORD=2; PATH="{os.path.dirname(ATOLL)}:$PATH"; _atoll; echo "${{COMPREPLY[@]}}"'
+    assert subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=engine.environ, check=True).stdout == "--format\n"

@@ -53,6 +53,8 @@ TOP = {
     "rmi": ("images:remove", "Remove one or more images"),
     "version": ("system:version", "Show the version information"),
     # Atoll's own
+    "__complete": ("completion:complete", "Print what the last word could become"),
+    "completion": ("completion:completion", "Print the completion script of a shell"),
     "compose": ("tools:compose", "Define and run multi-container applications (the genuine docker compose)"),
     "doctor": ("doctor:doctor", "Tell what this machine allows, what is missing, and what to do"),
     "env": ("env:env", "Print the settings that make docker, kubectl and minikube commands use this instance"),

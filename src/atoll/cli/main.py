@@ -135,8 +135,8 @@ def load(place: str) -> Command:
 
 def overview() -> str:
     common = ("run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "version", "info")
-    own = ("compose", "kubectl", "env", "doctor")
-    rest = sorted(name for name in TOP if name not in common and name not in own)
+    own = ("compose", "kubectl", "env", "doctor", "completion")
+    rest = sorted(name for name in TOP if name not in common and name not in own and not name.startswith("_"))
 
     def rows(names: tuple[str, ...] | list[str]) -> list[str]:
         return [f"  {name:<12}{TOP[name][1]}" for name in names]
