@@ -25,6 +25,7 @@ from atoll.engine import Engine
 from atoll.engine.edge import Edge, on_error
 from atoll.errors import AtollError, Conflict
 from atoll.http import Limits, Request, Response, Server
+from atoll.node.membership import Membership
 
 LOG_MAX = 10 << 20  # bytes of engine.log before it is rotated, once
 CLOSE_GRACE_S = 3.0
@@ -80,6 +81,9 @@ async def serve(instance: Instance, ready: int | None = None) -> None:
         stack.push_async_callback(engine.close)
         await engine.start()
         engine.router.add("POST", "/atoll/engine/stop", stop_all)
+        membership = Membership(engine, instance)
+        membership.add_routes(engine.router)
+        stack.push_async_callback(membership.close)
         server = Server(Edge(engine.router), limits=Limits(), on_error=on_error)
         stack.push_async_callback(server.close, CLOSE_GRACE_S)
         stack.callback(engine.events.close)  # first of all: open /events requests would hold the server up
@@ -88,8 +92,10 @@ async def serve(instance: Instance, ready: int | None = None) -> None:
         if ready is not None:
             os.write(ready, b"1")
             os.close(ready)
+        await membership.resume()
         await stop.wait()
         log.info("engine %s goes; containers %s", instance.id, "go with it" if everything else "stay")
+        await membership.close()  # the kubelet goes before what it stands on
         if everything:
             await engine.shut_down()
 
