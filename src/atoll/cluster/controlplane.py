@@ -21,6 +21,7 @@ from typing import Any
 from atoll.apiserver import ApiServerConfig, InProcessClient, serve
 from atoll.client.factory import InformerFactory
 from atoll.cluster.certificates import Certificates
+from atoll.cluster.defaults import create_defaults
 from atoll.cluster.settings import ClusterSettings
 from atoll.config import Instance
 from atoll.controllers.base import Config
@@ -64,6 +65,7 @@ async def run(instance: Instance, ready: int | None = None) -> None:
     serving = await serve(api_config(instance, settings))
     try:
         client = InProcessClient(serving.server)
+        await create_defaults(client)
         informers = InformerFactory(client)
         controllers = Config(root_ca=Certificates(instance, settings).authority.read_text(), local_path_root=instance.cluster / VOLUMES)
         parts: dict[str, Coroutine[Any, Any, None]] = {
