@@ -11,6 +11,8 @@ from atoll.apiserver import ApiServer, ApiServerConfig, InProcessClient
 from atoll.apiserver.call import User
 from atoll.client.protocol import Client
 from atoll.client.resources import (
+    CLUSTER_ROLE_BINDINGS,
+    CLUSTER_ROLES,
     CONFIG_MAPS,
     DEPLOYMENTS,
     NAMESPACES,
@@ -319,6 +321,32 @@ def test_users_are_held_to_their_roles(tmp_path):
         )
         node = InProcessClient(server, User("system:node:n", ("system:nodes", "system:authenticated")))
         assert (await node.list(PODS))["items"] == []
+
+    run(tmp_path, scenario)
+
+
+def test_nobody_grants_what_they_do_not_hold(tmp_path):
+    async def scenario(client, server):
+        may_write_roles = {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["*"], "verbs": ["create", "update"]}
+        may_read_pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]}
+        await client.create(CLUSTER_ROLES, {"metadata": {"name": "clerk"}, "rules": [may_write_roles, may_read_pods]})
+        subjects = [{"kind": "User", "name": "clerk", "apiGroup": "rbac.authorization.k8s.io"}]
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "clerk"}
+        await client.create(CLUSTER_ROLE_BINDINGS, {"metadata": {"name": "clerk"}, "subjects": subjects, "roleRef": reference})
+        clerk = InProcessClient(server, User("clerk", ("system:authenticated",)))
+        await clerk.create(CLUSTER_ROLES, {"metadata": {"name": "fine"}, "rules": [{**may_read_pods, "verbs": ["get"]}]})
+        for rule in (
+            {**may_read_pods, "verbs": ["delete"]},
+            {**may_read_pods, "verbs": ["*"]},
+            {**may_read_pods, "resources": ["*"]},
+            {**may_read_pods, "resources": ["pods", "secrets"]},
+            {"nonResourceURLs": ["/metrics"], "verbs": ["get"]},
+        ):
+            error = await refused(403, "Forbidden", clerk.create(CLUSTER_ROLES, {"metadata": {"name": "x"}, "rules": [rule]}))
+            assert "not currently held" in error.message
+        admin = {**reference, "name": "cluster-admin"}
+        binding = {"metadata": {"name": "x"}, "subjects": subjects, "roleRef": admin}
+        await refused(403, "Forbidden", clerk.create(CLUSTER_ROLE_BINDINGS, binding))
 
     run(tmp_path, scenario)
 

@@ -69,17 +69,17 @@ class ApiServer:
             return [item.obj for item in stored.items()]
 
         core = Core(registry, store, caches, admission, ServiceAddresses(present, config.service_cidr, config.node_ports))
-        admission.attach(core)
+        authorizer = self._authorizer = Authorizer(core)
+        admission.attach(core, authorizer)
         tokens = None
         if config.service_account_key is not None:
             signer = TokenSigner.load(config.service_account_key)
             tokens = ServiceAccountTokens(core, signer, config.service_account_issuer, core.clock)
         authenticator = Authenticator(config.tokens, tokens)
-        self._authorizer = Authorizer(core)
-        self._api = Api(core, Reviews(authenticator, self._authorizer), tokens)
+        self._api = Api(core, Reviews(authenticator, authorizer), tokens)
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
         site = Site(Discovery(registry, address), OpenApi(registry), tokens, {"store": lambda: ""})
-        self._pipeline = Pipeline(registry, self._api, authenticator, self._authorizer, site, Streams(core, config))
+        self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config))
         await bootstrap(self._api)
         self._expiry = asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry")
 

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from atoll.apiserver.admission.defaultstorageclass import set_default_storage_class
+from atoll.apiserver.admission.escalation import refuse_escalation
 from atoll.apiserver.admission.namespacelifecycle import check_namespace_lives, keep_system_namespaces
 from atoll.apiserver.admission.podpriority import resolve_priority
 from atoll.apiserver.admission.serviceaccount import give_service_account
 from atoll.apiserver.admission.tolerations import add_default_tolerations
+from atoll.apiserver.auth.rbac import GROUP as RBAC
+from atoll.apiserver.auth.rbac import Authorizer
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery.cacher import Object
@@ -31,10 +34,12 @@ _ON_CREATE: dict[tuple[str, str], tuple[Mutator, ...]] = {
 class AdmissionChain:
     def __init__(self) -> None:
         self._core: Core | None = None
+        self._authorizer: Authorizer | None = None
 
-    def attach(self, core: Core) -> None:
+    def attach(self, core: Core, authorizer: Authorizer) -> None:
         """The plug-ins look at other objects; the core that holds them holds this chain too."""
         self._core = core
+        self._authorizer = authorizer
 
     async def mutate(self, call: Call, new: Object, old: MaybeObject) -> None:
         if self._core is None or old is not None:
@@ -46,3 +51,5 @@ class AdmissionChain:
     async def validate(self, call: Call, new: MaybeObject, old: MaybeObject) -> None:
         if new is None:
             keep_system_namespaces(call)
+        elif call.kind.group == RBAC and self._authorizer is not None:
+            refuse_escalation(self._authorizer, call, new, old)
