@@ -83,3 +83,26 @@ def test_half_done_acts_are_undone_or_finished(engine):
     engine.start()
     assert engine.docker("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout == "half-started created\n"
     assert [path.name for path in engine.instance.containers.iterdir()] == [json.loads(inspect(engine, "half-started", "Id"))]
+
+
+def test_the_keeper_is_killed(engine):
+    import os
+    import signal
+
+    engine.docker("run", "-d", "--name", "lost", "busybox", "sleep", "60")
+    engine.docker("run", "-d", "--name", "back", "--restart", "always", "busybox", "sleep", "60")
+    first = inspect(engine, "back", "State.Pid")
+    keeper = int(inspect_parent(inspect(engine, "lost", "State.Pid")))
+    os.kill(keeper, signal.SIGKILL)
+    end = time.monotonic() + 15
+    while inspect(engine, "lost", "State.Status") != '"exited"' or inspect(engine, "back", "State.Pid") in {first, "0"}:
+        assert time.monotonic() < end, "the engine did not see it"
+        time.sleep(0.1)
+    assert inspect(engine, "lost", "State.ExitCode") in {"255", "137"}
+    assert inspect(engine, "back", "State.Status") == '"running"'
+    engine.docker("exec", "back", "true")
+
+
+def inspect_parent(pid):
+    with open(f"/proc/{pid}/status") as file:
+        return next(line.split()[1] for line in file if line.startswith("PPid:"))

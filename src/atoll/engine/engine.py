@@ -16,7 +16,7 @@ from atoll.engine.containers.layers import make_init_layer
 from atoll.engine.containers.lifecycle import NotModified
 from atoll.engine.containers.networking import Networker
 from atoll.engine.containers.record import Container, Status
-from atoll.engine.containers.recovery import recover
+from atoll.engine.containers.recovery import recover, watch_keeper
 from atoll.engine.containers.registry import Registry
 from atoll.engine.db import Database
 from atoll.engine.events import Events
@@ -65,6 +65,7 @@ class Engine:
         self.exec = Execs(self.services)
         executor = self._executor = BuildExecutor(self.services, self.containers)
         self.builder = Builder(instance.home / "build", instance.content / "tmp", self.images, executor)
+        self._watcher: asyncio.Task[None] | None = None
         self.router = Router()
         from atoll.engine.routes import add_routes
 
@@ -78,10 +79,12 @@ class Engine:
         await self.runtime.connect()
         await recover(self.services, self.containers.lifecycle)
         await self._executor.remove_leftovers()
+        self._watcher = asyncio.create_task(watch_keeper(self.services, self.containers.lifecycle), name="watch the keeper")
 
     async def close(self) -> None:
         """Ends the daemon's part; containers run on."""
         self.events.close()
+        await self._end_watch()
         await self.containers.lifecycle.close()
         await self.networks.close()
         await self.runtime.close()
@@ -96,7 +99,15 @@ class Engine:
         """
         await asyncio.gather(*(self._rest(container) for container in self.registry if container.is_up))
         await self.networks.destroy()
+        await self._end_watch()
         await self.runtime.stop_keeper()
+
+    async def _end_watch(self) -> None:
+        """Before the keeper is let go on purpose."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
+            self._watcher = None
 
     async def _rest(self, container: Container) -> None:
         by_user = container.record.stopped_by_user
@@ -109,6 +120,7 @@ class Engine:
         for container in self.registry:
             await self.containers.remove(container.id, force=True, volumes=True)
         await self.networks.destroy()
+        await self._end_watch()
         await self.runtime.stop_keeper()
 
     def _image_users(self) -> Iterator[ImageUser]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from atoll.engine.filters import Filters
@@ -35,6 +35,40 @@ FILTERS = [
 ]
 
 Event = dict[str, Any]
+
+
+class Subscription:
+    """An async iterator of events. `aclose` (or the end) takes it off."""
+
+    def __init__(
+        self, queue: asyncio.Queue[Event | None], until: int | None, clock: Callable[[], int], forget: Callable[[], object]
+    ) -> None:
+        self._queue = queue
+        self._until = until
+        self._clock = clock
+        self._forget = forget
+
+    def __aiter__(self) -> Subscription:
+        return self
+
+    async def __anext__(self) -> Event:
+        event = await self._next()
+        if event is None:
+            self._forget()
+            raise StopAsyncIteration
+        return event
+
+    async def _next(self) -> Event | None:
+        if self._until is None or not self._queue.empty():
+            return await self._queue.get()
+        left = (self._until - self._clock()) / 1e9
+        try:
+            return await asyncio.wait_for(self._queue.get(), left) if left > 0 else None
+        except TimeoutError:
+            return None
+
+    async def aclose(self) -> None:
+        self._forget()
 
 
 class Events:
@@ -69,13 +103,13 @@ class Events:
                     queue.put_nowait(event)
         return event
 
-    async def subscribe(
-        self,
-        filters: Filters | Mapping[str, Iterable[str]] | None = None,
-        since: int | None = None,
-        until: int | None = None,
-    ) -> AsyncGenerator[Event, None]:
-        """Events that match: the kept ones from `since` on (nanoseconds; None: none of them), then new ones until `until` or for ever."""
+    def subscribe(
+        self, filters: Filters | Mapping[str, Iterable[str]] | None = None, since: int | None = None, until: int | None = None
+    ) -> Subscription:
+        """Events that match, from this call on: first the kept ones from `since` (nanoseconds; None: none of them), then new ones.
+
+        They end at `until`, or when the subscriber lags too far behind. Close the subscription.
+        """
         wanted = Filters.of(filters)
         queue: asyncio.Queue[Event | None] = asyncio.Queue()
         for event in self._kept:
@@ -83,23 +117,7 @@ class Events:
             if in_time and matches(event, wanted):
                 queue.put_nowait(event)
         self._subscribers[queue] = wanted
-        try:
-            while True:
-                if queue.empty() and until is not None:
-                    left = (until - self._clock()) / 1e9
-                    if left <= 0:
-                        return
-                    try:
-                        item = await asyncio.wait_for(queue.get(), left)
-                    except TimeoutError:
-                        return
-                else:
-                    item = await queue.get()
-                if item is None:
-                    return
-                yield item
-        finally:
-            self._subscribers.pop(queue, None)
+        return Subscription(queue, until, self._clock, lambda: self._subscribers.pop(queue, None))
 
     @property
     def listeners(self) -> int:

@@ -110,6 +110,10 @@ def main() -> int:
     except AtollError as error:
         sys.stderr.write(f"atoll: {error}\n")
         return 1
+    except Exception as error:
+        log.exception("the engine failed")
+        sys.stderr.write(f"atoll: the engine failed: {error!r}: see {instance.logs / 'engine.log'}\n")
+        return 1
     return 0
 
 

@@ -28,9 +28,9 @@ def moment(ns: int) -> str:
 
 
 def state(container: Container) -> dict[str, Any]:
-    record, status = container.record, container.status
+    record, status = container.record, container.shown
     found = {
-        "Status": status.shown,
+        "Status": status.value,
         "Running": container.is_up or status is Status.RESTARTING,
         "Paused": status is Status.PAUSED,
         "Restarting": status is Status.RESTARTING,

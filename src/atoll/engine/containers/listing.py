@@ -48,7 +48,7 @@ def summary(container: Container, networking: Networking, now_ns: int) -> dict[s
         "Created": record.created_ns // 1_000_000_000,
         "Ports": list(_ports(inspect.ports(record, networking))) if container.is_up else [],
         "Labels": container.labels,
-        "State": container.status.shown,
+        "State": container.shown.value,
         "Status": status_text(container, now_ns),
         "HostConfig": {"NetworkMode": record.host["NetworkMode"]},
         "NetworkSettings": {"Networks": inspect.networks(record)},
@@ -72,7 +72,7 @@ def _ports(ports: dict[str, Any]) -> Iterable[dict[str, Any]]:
 
 def status_text(container: Container, now_ns: int) -> str:
     """Such as "Up 2 hours (healthy)" or "Exited (137) 5 seconds ago", as Docker words it."""
-    record, status = container.record, container.status
+    record, status = container.record, container.shown
     since_start, since_end = human_duration(now_ns - record.started_ns), human_duration(now_ns - record.finished_ns)
     if status is Status.RUNNING:
         health = f" ({container.health.shown})" if container.health is not None else ""
@@ -116,7 +116,7 @@ class Listing:
             if wanted not in STATUSES:
                 raise InvalidInput(f"invalid filter 'status={wanted}'")
         everything = everything or (limit or 0) > 0 or any(name in filters for name in ("status", "exited", "before", "since"))
-        shown = [item for item in self._between(shown, filters) if (everything or item.is_up or item.status is Status.RESTARTING)]
+        shown = [item for item in self._between(shown, filters) if (everything or item.is_up or item.shown is Status.RESTARTING)]
         shown = [item for item in shown if self._matches(item, filters)]
         if limit and limit > 0:
             shown = shown[:limit]
@@ -144,7 +144,7 @@ class Listing:
             filters.prefix("id", record.id)
             and filters.pattern("name", record.name, f"/{record.name}")
             and filters.labels(container.labels)
-            and filters.exact("status", container.status.shown)
+            and filters.exact("status", container.shown.value)
             and filters.exact("exited", str(record.exit_code) if container.status is Status.EXITED else None)
             and filters.exact("volume", *volumes)
             and filters.exact("network", *attached)

@@ -6,7 +6,7 @@ has done all of this already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,7 @@ class Networker:
             ports=ports,
             priority=settings.get("GwPriority") or 0,
             dns=host["Dns"] or (),
+            links=dict(_aliased(settings.get("Links"))),
         )
 
     def _settings(self, container: Container) -> dict[str, Any]:
@@ -188,19 +189,25 @@ class Networker:
         paths.hostname.write_text(name + "\n")
 
     def _links(self, container: Container) -> list[str]:
-        """--link name:alias as entries of /etc/hosts."""
+        """--link name:alias on the default bridge, as entries of /etc/hosts; the name service of the other networks knows links itself."""
         record = container.record
-        wanted = [(record.host["NetworkMode"], link) for link in record.host["Links"] or ()]
-        wanted += [(network, link) for network, settings in record.networking.items() for link in settings.get("Links") or ()]
+        if self._networks.get(record.host["NetworkMode"]).has_names:
+            return []
         entries = []
-        for network, link in wanted:
-            name, _, alias = link.partition(":")
+        for alias, name in _aliased(record.host["Links"]):
             other = self._find(name)
-            address = (other.record.endpoints.get(network) or {}).get("IPAddress")
+            address = (other.record.endpoints.get("bridge") or {}).get("IPAddress")
             if not address:
-                raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias or name}")
-            entries += [f"{known}:{address}" for known in dict.fromkeys((alias or name, other.name))]
+                raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
+            entries += [f"{known}:{address}" for known in dict.fromkeys((alias, other.record.config["Hostname"], other.name))]
         return entries
+
+
+def _aliased(links: Iterable[str] | None) -> Iterator[tuple[str, str]]:
+    """Alias and name of each "name:alias" or "name"."""
+    for link in links or ():
+        name, _, alias = link.partition(":")
+        yield alias or name, name
 
 
 def _files(container: Container) -> tuple[Path, Path, Path]:

@@ -33,11 +33,6 @@ class Status(enum.StrEnum):
     REMOVING = "removing"
     DEAD = "dead"
 
-    @property
-    def shown(self) -> str:
-        """As clients see it: an intent looks like the state before the act."""
-        return "created" if self in {Status.CREATING, Status.STARTING} else self.value
-
 
 UP = frozenset({Status.RUNNING, Status.PAUSED})
 
@@ -139,6 +134,15 @@ class Container:
     @property
     def status(self) -> Status:
         return self.record.status
+
+    @property
+    def shown(self) -> Status:
+        """The status as clients see it: an intent looks like the state before the act."""
+        if self.status not in {Status.CREATING, Status.STARTING}:
+            return self.status
+        if self.restart_task is not None:
+            return Status.RESTARTING
+        return Status.EXITED if self.record.started_ns else Status.CREATED
 
     @property
     def is_up(self) -> bool:

@@ -20,6 +20,8 @@ from atoll.engine.services import Services
 from atoll.errors import AtollError, Conflict, NotFound
 from atoll.runtime import ExitStatus, RuntimeState
 
+RECONNECT_S = 0.1
+
 log = logging.getLogger(__name__)
 
 LOST_EXIT = 255  # the exit of a container that ended unseen, with its keeper or its machine (Docker reports the same)
@@ -43,6 +45,26 @@ async def recover(services: Services, lifecycle: Lifecycle) -> None:
             await remove(services, container, volumes=True)
     starts = [_start(lifecycle, container) for container in services.registry if _should_start(container)]
     await asyncio.gather(*starts)
+
+
+async def watch_keeper(services: Services, lifecycle: Lifecycle) -> None:
+    """Runs until cancelled. When the keeper is lost, its successor is asked what is left, and what is not has ended."""
+    while True:
+        async for _ in services.runtime.events():
+            pass  # exits reach the lifecycle by its callback; here only the end of the stream counts
+        log.warning("the keeper went away")
+        await asyncio.sleep(RECONNECT_S)
+        try:
+            await services.runtime.connect()
+            states = {state.id: state for state in await services.runtime.list()}
+        except AtollError as error:
+            log.warning("the keeper cannot be reached: %s", error)
+            continue
+        for container in services.registry:
+            state = states.get(container.id)
+            if container.is_up and not _is_alive(state):
+                ended = state.exit if state is not None else None
+                await _end(lifecycle, container, ended or ExitStatus(container.id, None, LOST_EXIT, None, False, time.time_ns()))
 
 
 async def _end_stray(services: Services, state: RuntimeState) -> None:
