@@ -65,7 +65,7 @@ async def run(instance: Instance, ready: int | None = None) -> None:
     serving = await serve(api_config(instance, settings))
     try:
         client = InProcessClient(serving.server)
-        await create_defaults(client)
+        await create_defaults(client, settings.dns_ip)
         informers = InformerFactory(client)
         controllers = Config(root_ca=Certificates(instance, settings).authority.read_text(), local_path_root=instance.cluster / VOLUMES)
         parts: dict[str, Coroutine[Any, Any, None]] = {

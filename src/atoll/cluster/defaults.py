@@ -1,4 +1,5 @@
-"""What a new cluster has that no user made: a default StorageClass over the local-path provisioner, as minikube's `standard`.
+"""What a new cluster has that no user made: a default StorageClass over the local-path provisioner, as minikube's `standard`, and the
+Service by which its pods find DNS, whose endpoints are the mirror pods that each node shows of its name server.
 
 Created at a start where it is missing, and never changed: what a user has made of it stays so.
 """
@@ -8,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from atoll.client.protocol import Client, is_already_exists
-from atoll.client.resources import STORAGE_CLASSES
+from atoll.client.resources import SERVICES, STORAGE_CLASSES, Resource
 from atoll.controllers.volumes.local_path import PROVISIONER_NAME
 from atoll.errors import StatusError
+from atoll.node.dns import kube_dns_objects
 
 STORAGE_CLASS: dict[str, Any] = {
     "apiVersion": "storage.k8s.io/v1",
@@ -22,9 +24,17 @@ STORAGE_CLASS: dict[str, Any] = {
 }
 
 
-async def create_defaults(client: Client) -> None:
+async def create_defaults(client: Client, dns_ip: str) -> None:
+    """`dns_ip` is the address pods are told to ask for names."""
+    await _create(client, STORAGE_CLASSES, STORAGE_CLASS)
+    service, _ = kube_dns_objects(dns_ip, "")
+    service["spec"]["selector"] = {"k8s-app": "kube-dns"}
+    await _create(client, SERVICES, service)
+
+
+async def _create(client: Client, resource: Resource, obj: dict[str, Any]) -> None:
     try:
-        await client.create(STORAGE_CLASSES, STORAGE_CLASS)
+        await client.create(resource, obj)
     except StatusError as error:
         if not is_already_exists(error):
             raise
