@@ -87,6 +87,7 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     priority: int = 0  # Docker's GwPriority: the highest gives the default route
     dns: tuple[str, ...] = ()  # the container's own upstream servers (--dns)
+    links: dict[str, str] = field(default_factory=dict)  # alias that this container alone knows to name on the network (--link)
     has_names: bool = False  # served by the embedded name service
     ports: tuple[PublishedPort, ...] = ()
 

@@ -1,12 +1,9 @@
 """The embedded name service: 127.0.0.11 inside every container on a network that a user made.
 
 Its sockets are opened inside the container's namespace and served by the engine's loop, so which container asks needs no guessing. They
-stand at a
-port of the kernel's choice, and a rule in the namespace leads port 53 there: a container may well run a name server of its own on
-0.0.0.0:53.
-A name is answered from the networks the asking container is on; everything else goes to its upstream servers by way of the host, unless
-all its
-networks are internal: then nothing leaves, not even a question (CVE-2024-29018).
+stand at a port of the kernel's choice, and a rule in the namespace leads port 53 there: a container may well run a name server of its own
+on 0.0.0.0:53. A name is answered from the networks the asking container is on, its own links first; everything else goes to its upstream
+servers by way of the host, unless all its networks are internal: then nothing leaves, not even a question (CVE-2024-29018).
 """
 
 from __future__ import annotations
@@ -15,6 +12,7 @@ import logging
 import random
 import socket
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -76,7 +74,7 @@ class NameService:
     ) -> dns.message.Message | bytes:
         mine = self._state.of_container(container_id)
         question = query.question[0]
-        local = self._zones.answer([endpoint.network_id for endpoint in mine], question.name, question.rdtype)
+        local = self._zones.answer(mine, question.name, question.rdtype)
         if local is not None:
             response = failure(query, dns.rcode.NOERROR)
             response.answer = local
@@ -96,14 +94,15 @@ class _Zones:
         self._names: dict[str, dict[str, list[str]]] = {}  # network id, name in lower case, addresses
         self._reverse: dict[str, dict[str, str]] = {}  # network id, address, full name
 
-    def answer(self, networks: list[str], name: dns.name.Name, kind: int) -> list[dns.rrset.RRset] | None:
-        """Records; an empty list where the name is ours and has none of this kind; None where it is not ours."""
+    def answer(self, seats: Sequence[Endpoint], name: dns.name.Name, kind: int) -> list[dns.rrset.RRset] | None:
+        """Records for the one who sits on `seats`; an empty list where the name is ours and has none of this kind; None where it is not."""
         if self._version != self._state.version:
             self._rebuild()
         if kind == dns.rdatatype.PTR:
-            return self._pointer(networks, name)
+            return self._pointer(seats, name)
         wanted = name.to_text(omit_final_dot=True).lower()
-        addresses = list(dict.fromkeys(address for network in networks for address in self._names.get(network, {}).get(wanted, ())))
+        found = (self._names.get(seat.network_id, {}).get(seat.links.get(wanted, wanted).lower(), ()) for seat in seats)
+        addresses = list(dict.fromkeys(address for each in found for address in each))
         if not addresses:
             return None
         if kind != dns.rdatatype.A:
@@ -111,13 +110,13 @@ class _Zones:
         random.shuffle(addresses)  # replicas of a service share an alias: a poor man's balancing, Docker's too
         return [dns.rrset.from_text(name, _TTL_S, "IN", "A", *addresses)]
 
-    def _pointer(self, networks: list[str], name: dns.name.Name) -> list[dns.rrset.RRset] | None:
+    def _pointer(self, seats: Sequence[Endpoint], name: dns.name.Name) -> list[dns.rrset.RRset] | None:
         try:
             address = dns.reversename.to_address(name)
         except (dns.exception.DNSException, ValueError):
             return None
-        for network in networks:
-            if full := self._reverse.get(network, {}).get(address):
+        for seat in seats:
+            if full := self._reverse.get(seat.network_id, {}).get(address):
                 return [dns.rrset.from_rdata(name, _TTL_S, dns.rdata.from_text("IN", "PTR", dns.name.from_text(full).to_text()))]
         return None
 

@@ -184,15 +184,15 @@ class Networks:
         ports: Sequence[PortBinding] = (),
         priority: int = 0,
         dns: Sequence[str] = (),
+        links: Mapping[str, str] | None = None,
         names: bool = True,
         scope: str = ENGINE,
     ) -> Endpoint:
         """Seats the container on a network: address, veth pair, routes, ports, names. On failure nothing is left.
 
         `netns` may be None on "host" and "none" only. `dns` are the container's own upstream servers (--dns) for the embedded name service,
-        which `names=False` leaves out. Of a container's networks the first one that is not internal gives the default route, unless
-        another's
-        `priority` is higher.
+        which `names=False` leaves out; `links` are names that this container alone has for others, alias to name. Of a container's networks
+        the first one that is not internal gives the default route, unless another's `priority` is higher.
         """
         found = self.get(network)
         mine = self._state.of_container(container_id)
@@ -208,6 +208,7 @@ class Networks:
             aliases=tuple(aliases),
             priority=priority,
             dns=tuple(dns),
+            links={alias.lower(): name for alias, name in (links or {}).items()},
         )
         if found.driver == "bridge":
             if netns is None:
