@@ -133,7 +133,7 @@ def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile:
             os._exit(error.exit_code if isinstance(error, StartFailed) else 1)
 
     if plan.target < 0 and (plan.spec.get("annotations") or {}).get(INIT) == "true":
-        reaper.become(execute)
+        reaper.become(execute, process["args"])
     execute()
 
 

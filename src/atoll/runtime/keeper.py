@@ -18,7 +18,7 @@ import sys
 from typing import Any
 
 from atoll.errors import SystemFailure
-from atoll.kernel import capabilities, prctl
+from atoll.kernel import capabilities, prctl, title
 from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import protocol
 from atoll.runtime.loop import READ, WRITE, Loop
@@ -211,6 +211,7 @@ def main(home: str, instance_id: str, ready: int) -> None:
     os.truncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())
     prctl.set_name("atoll-keeper")
+    title.arguments()  # for the children that show another title
     prctl.set_dumpable(dumpable=False)
     prctl.set_child_subreaper()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

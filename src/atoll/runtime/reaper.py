@@ -11,9 +11,13 @@ import signal
 from collections.abc import Callable
 from typing import NoReturn
 
+from atoll.kernel import prctl, title
 
-def become(start: Callable[[], NoReturn]) -> NoReturn:
-    """Call `start`, which executes the program, in a child; then live as its init and end as it ends."""
+NAME = "docker-init"  # what Docker's own is called
+
+
+def become(start: Callable[[], NoReturn], words: list[str]) -> NoReturn:
+    """Call `start`, which executes the program `words`, in a child; then live as its init and end as it ends."""
     signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     child = os.fork()
@@ -21,6 +25,8 @@ def become(start: Callable[[], NoReturn]) -> NoReturn:
         _take_terminal()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         start()
+    prctl.set_name(NAME)
+    title.write([f"/sbin/{NAME}", "--", *words])
     os.closerange(3, 256)  # the status socket above all: its closing tells that the program runs
     while True:
         number = signal.sigwait(signals)
