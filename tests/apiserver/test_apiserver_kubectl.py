@@ -62,6 +62,19 @@ def test_apply_twice_says_unchanged(kubectl, namespace):
     assert kubectl("get", "cm", "a", "-n", namespace, "-o", "jsonpath={.data.key}") == "2"
 
 
+def test_apply_on_the_server(kubectl, namespace):
+    apply = ["apply", "--server-side", "-n", namespace, "-f", "-"]
+    assert kubectl(*apply, stdin=DEPLOYMENT % "web") == "deployment.apps/web serverside-applied\n"
+    version = kubectl("get", "deploy", "web", "-n", namespace, "-o", "jsonpath={.metadata.resourceVersion}")
+    kubectl(*apply, stdin=DEPLOYMENT % "web")
+    assert kubectl("get", "deploy", "web", "-n", namespace, "-o", "jsonpath={.metadata.resourceVersion}") == version
+    kubectl("scale", "deploy/web", "--replicas=7", "-n", namespace)
+    assert "conflict" in kubectl.fails(*apply, "--field-manager=other", stdin=DEPLOYMENT % "web")
+    kubectl(*apply, "--force-conflicts", "--field-manager=other", stdin=DEPLOYMENT % "web")
+    assert kubectl("get", "deploy", "web", "-n", namespace, "-o", "jsonpath={.spec.replicas}") == "2"
+    assert "kubectl" in kubectl("get", "deploy", "web", "-n", namespace, "-o", "yaml", "--show-managed-fields")
+
+
 def test_a_deployment_applied_again_is_unchanged_in_spite_of_defaults(kubectl, namespace):
     manifest = DEPLOYMENT % "web"
     kubectl("apply", "-n", namespace, "-f", "-", stdin=manifest)

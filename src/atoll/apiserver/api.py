@@ -7,7 +7,6 @@ stored. Whether the caller may, has been settled before.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import orjson
 
@@ -27,7 +26,7 @@ from atoll.apiserver.subresources.scale import scale_of, set_scale
 from atoll.apiserver.verbs.create import create
 from atoll.apiserver.verbs.delete import DeleteOptions, delete, delete_collection
 from atoll.apiserver.verbs.patch import Patch, apply, patch
-from atoll.apiserver.verbs.prepare import check_schema
+from atoll.apiserver.verbs.prepare import check_schema, typed
 from atoll.apiserver.verbs.read import ListOptions, Page, get, list_page
 from atoll.apiserver.verbs.update import update
 
@@ -95,7 +94,7 @@ class Api:
         """The patched object, and whether an apply has created it."""
         if call.subresource == "scale":
             return plain(await set_scale(self.core, call, lambda scale: apply(call, scale, given))), False
-        return await patch(self.core, call, given), False
+        return await patch(self.core, call, given)
 
     async def delete(self, call: Call, options: DeleteOptions) -> tuple[Item, bool]:
         """The object's last or new state, or a Status when it has gone and its kind answers so; and whether it has gone."""
@@ -131,26 +130,6 @@ def body_kind(face: Kind, gvk: tuple[str, str, str]) -> Kind:
     from atoll.apiserver.machinery.schemas import BuiltinSchema
 
     return Kind(gvk[0], gvk[1], face.plural, gvk[2], face.namespaced, BuiltinSchema(*gvk))
-
-
-def typed(kind: Kind, obj: Any) -> Object:
-    """The object with kind and apiVersion; those it came with must be the URL's. Raises StatusError 400."""
-    if not isinstance(obj, dict):
-        raise statuses.bad_request(f"the body must be a {kind.kind} object")
-    given_kind, given_version = obj.get("kind"), obj.get("apiVersion")
-    if given_kind not in (None, "", kind.kind):
-        raise statuses.bad_request(f"the kind in the data ({given_kind}) does not match the expected kind ({kind.kind})")
-    if given_version not in (None, "", kind.api_version):
-        raise statuses.bad_request(
-            f"the API version in the data ({given_version}) does not match the expected API version ({kind.api_version})"
-        )
-    if not isinstance(obj.get("metadata", {}), dict | None):
-        raise statuses.bad_request(
-            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: metadata must be an object'
-        )
-    if not given_kind or not given_version or obj.get("metadata") is None:
-        return {**obj, "kind": kind.kind, "apiVersion": kind.api_version, "metadata": obj.get("metadata") or {}}
-    return obj
 
 
 def plain(obj: Object) -> Item:

@@ -98,6 +98,8 @@ class Pipeline:
         if call.verb == "watch":
             return self._watch(call, request)
         parameters.write_options(call, request.query)
+        if not call.field_manager and call.verb != "patch":
+            call.field_manager = (request.headers.get("user-agent") or "").partition("/")[0]
         if call.verb in ("delete", "deletecollection"):
             return await self._delete(call, request)
         return await self._write(call, request)

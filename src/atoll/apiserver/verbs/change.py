@@ -14,20 +14,24 @@ import orjson
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.apply import follow_update
 from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.verbs.create import stored
 from atoll.apiserver.verbs.prepare import admit_change
 from atoll.store import CompareFailed
+from atoll.units import timestamp_seconds
 
 TRIES_MAX = 64  # each lost race means another writer won; this many in a row is not contention but a fault
 
+UNKNOWN_MANAGER = "unknown"  # who changes fields without a name of their own
 Change = Callable[[Item], Awaitable[Object]]
 
 
-async def change(core: Core, call: Call, compute: Change, *, admit: bool = True) -> Item:
+async def change(core: Core, call: Call, compute: Change, *, admit: bool = True, follow: bool = True) -> Item:
     """Replace the object `call` names by `compute(item)`, a fresh dict; the item's own is shared and must not be touched.
 
-    An object equal to the stored one is not written: its resourceVersion stays. One whose deletion was waiting for this change (no
+    `follow` says to move the ownership of what it changes to the call's field manager, for objects that have been applied. An object equal
+    to the stored one is not written: its resourceVersion stays. One whose deletion was waiting for this change (no
     finalizer left) is removed. Raises StatusError 404, 409 (also whatever `compute` raises), 422.
     """
     cacher = core.cacher(call.kind)
@@ -39,6 +43,9 @@ async def change(core: Core, call: Call, compute: Change, *, admit: bool = True)
         check_revision(call, new["metadata"], item)
         if admit:
             await admit_change(core, call, new, item.obj)
+        if follow and item.obj["metadata"].get("managedFields"):
+            manager = call.field_manager or UNKNOWN_MANAGER
+            follow_update(call.kind, item.obj, new, manager, call.subresource, timestamp_seconds(core.clock()))
         new["metadata"]["resourceVersion"] = str(item.revision)
         with core.addresses.reserve(call.kind, new, item.obj):
             try:

@@ -40,8 +40,10 @@ def _claim(core: Core, call: Call, metadata: Object) -> None:
     """Set what the server owns in a new object's metadata."""
     if metadata.get("resourceVersion"):
         raise statuses.bad_request("resourceVersion should not be set on objects to be created")
-    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "managedFields", "generation"):
+    for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"):
         metadata.pop(name, None)
+    if call.verb != "patch":  # an apply that creates brings them along, made by the server
+        metadata.pop("managedFields", None)
     check_namespace(call, metadata)
     metadata["uid"] = str(uuid.uuid4())
     metadata["creationTimestamp"] = timestamp_seconds(core.clock())

@@ -13,6 +13,26 @@ from atoll.apiserver.machinery.cacher import Object
 from atoll.apiserver.machinery.kind import Kind
 
 
+def typed(kind: Kind, obj: Any) -> Object:
+    """The object with kind and apiVersion; those it came with must be the URL's. Raises StatusError 400."""
+    if not isinstance(obj, dict):
+        raise statuses.bad_request(f"the body must be a {kind.kind} object")
+    given_kind, given_version = obj.get("kind"), obj.get("apiVersion")
+    if given_kind not in (None, "", kind.kind):
+        raise statuses.bad_request(f"the kind in the data ({given_kind}) does not match the expected kind ({kind.kind})")
+    if given_version not in (None, "", kind.api_version):
+        raise statuses.bad_request(
+            f"the API version in the data ({given_version}) does not match the expected API version ({kind.api_version})"
+        )
+    if not isinstance(obj.get("metadata", {}), dict | None):
+        raise statuses.bad_request(
+            f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: metadata must be an object'
+        )
+    if not given_kind or not given_version or obj.get("metadata") is None:
+        return {**obj, "kind": kind.kind, "apiVersion": kind.api_version, "metadata": obj.get("metadata") or {}}
+    return obj
+
+
 def check_schema(call: Call, kind: Kind, obj: Object, duplicates: tuple[str, ...] = (), verb: str = "") -> Object:
     """The object as the schema sees it. Raises 400 for a wrong type and, when validation is strict, for unknown and duplicate fields;
     only warns when validation is Warn.
