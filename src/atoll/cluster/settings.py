@@ -19,7 +19,7 @@ DEFAULT_API_PORT = 6443
 DEFAULT_SERVICE_CIDR = "10.96.0.0/12"  # kubeadm's
 DNS_OFFSET = 10  # the tenth address of the service range is the name service's, by convention
 CLUSTER_DOMAIN = "cluster.local"
-PROXY_TABLE = re.compile(r"table (\w+ atoll_[0-9a-f]{8}_kube)\b")
+PROXY_TABLE = re.compile(r"atoll_[0-9a-f]{8}_kube")
 ADDRESS = re.compile(r"\b10(?:\.\d{1,3}){3}\b")
 
 
@@ -92,10 +92,12 @@ def _served() -> frozenset[str]:
     """Addresses that the service proxies of all instances answer for; each serves `kubernetes` at the first of its range."""
     try:
         with Nftables() as nftables:
-            tables = PROXY_TABLE.findall(nftables.query("list tables"))
-            return frozenset(address for table in tables for address in ADDRESS.findall(nftables.query(f"list table {table}")))
+            listing = json.loads(nftables.query("list tables"))["nftables"]
+            tables = [row["table"] for row in listing if "table" in row and PROXY_TABLE.fullmatch(row["table"]["name"])]
+            texts = [nftables.query(f"list table {table['family']} {table['name']}") for table in tables]
     except NotSupported:
         return frozenset()
+    return frozenset(address for text in texts for address in ADDRESS.findall(text))
 
 
 def node_name() -> str:
