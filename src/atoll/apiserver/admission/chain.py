@@ -11,6 +11,7 @@ from atoll.apiserver.admission.namespacelifecycle import check_namespace_lives, 
 from atoll.apiserver.admission.podpriority import resolve_priority
 from atoll.apiserver.admission.serviceaccount import give_service_account
 from atoll.apiserver.admission.tolerations import add_default_tolerations
+from atoll.apiserver.admission.unserved import refuse_unserved
 from atoll.apiserver.auth.rbac import GROUP as RBAC
 from atoll.apiserver.auth.rbac import Authorizer
 from atoll.apiserver.call import Call
@@ -44,6 +45,7 @@ class AdmissionChain:
     async def mutate(self, call: Call, new: Object, old: MaybeObject) -> None:
         if self._core is None or old is not None:
             return
+        refuse_unserved(call)
         check_namespace_lives(self._core, call)
         for plugin in _ON_CREATE.get((call.kind.group, call.kind.plural), ()):
             plugin(self._core, call, new)

@@ -4,18 +4,17 @@ projected volume. Mirror pods, which a kubelet makes of its own files, are left 
 
 from __future__ import annotations
 
-import secrets
 from typing import Any
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.generate import random_suffix
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 MIRROR = "kubernetes.io/config.mirror"
 TOKEN_SECONDS = 3607  # upstream: an hour, and a mark by which such tokens are known
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
 def give_service_account(core: Core, call: Call, new: Object) -> None:
@@ -44,7 +43,7 @@ def _mount(spec: dict[str, Any]) -> None:
     without = [c for c in containers if not any(m.get("mountPath") == MOUNT_PATH for m in c.get("volumeMounts") or ())]
     if not without:
         return
-    volume = "kube-api-access-" + "".join(secrets.choice(_ALPHABET) for _ in range(5))
+    volume = f"kube-api-access-{random_suffix()}"
     for container in without:
         container.setdefault("volumeMounts", []).append({"name": volume, "readOnly": True, "mountPath": MOUNT_PATH})
     namespace = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}

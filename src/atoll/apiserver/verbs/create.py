@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import secrets
 import uuid
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.generate import generate_name
 from atoll.apiserver.verbs.prepare import admit_new
 from atoll.store import CompareFailed
 from atoll.units import timestamp_seconds
 
-GENERATED_BASE_MAX = 58  # 63, a DNS label, less the suffix
-GENERATED_SUFFIX = 5
 GENERATE_TRIES = 8
-_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"  # upstream's: no vowels, nothing that looks like another
 
 
 async def create(core: Core, call: Call, obj: Object) -> Item:
@@ -62,10 +59,6 @@ def check_namespace(call: Call, metadata: Object) -> None:
         raise statuses.bad_request(
             f"the namespace of the provided object does not match the namespace sent on the request: {given} != {call.namespace}"
         )
-
-
-def generate_name(base: str) -> str:
-    return base[:GENERATED_BASE_MAX] + "".join(secrets.choice(_ALPHABET) for _ in range(GENERATED_SUFFIX))
 
 
 async def _store(core: Core, call: Call, obj: Object) -> Item:
