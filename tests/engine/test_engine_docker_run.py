@@ -215,6 +215,25 @@ def test_volumes_binds_and_who_owns_them(engine, tmp_path):
     assert engine.docker("volume", "ls", "-q").stdout == ""
 
 
+def test_a_volumes_subpath_never_leaves_the_volume(engine):
+    engine.docker(
+        "run", "--rm", "-v", "sub:/v", "busybox", "sh", "-c", "mkdir /v/in; echo kept > /v/in/f; ln -s /etc /v/out; ln -s in /v/way"
+    )
+    mount = "type=volume,src=sub,dst=/m,volume-subpath="
+    assert engine.docker("run", "--rm", "--mount", mount + "way", "busybox", "cat", "/m/f").stdout == "kept\n"
+    for subpath in ("out", "nothing"):  # in the volume there is no /etc
+        done = engine.docker("run", "--rm", "--mount", mount + subpath, "busybox", "ls", "/m", check=False)
+        assert done.returncode == 125
+        assert "cannot access path" in done.stderr
+    engine.docker("volume", "rm", "sub")
+
+
+def test_init_buries_the_dead(engine):
+    done = engine.docker("run", "--rm", "--init", "busybox", "sh", "-c", "(sleep 0.1 &); exec sleep 0.3; ", check=False)
+    assert done.returncode == 0
+    assert engine.docker("run", "--rm", "--init", "busybox", "sh", "-c", "echo $$; exit 3", check=False).returncode == 3
+
+
 def test_restart_policies(engine):
     engine.docker("run", "-d", "--name", "again", "--restart", "on-failure:2", "busybox", "sh", "-c", "echo run; exit 1")
     wait_for(lambda: engine.docker("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "again").stdout == "exited 2\n")

@@ -40,6 +40,10 @@ def test_push_and_pull(engine, registry):
     engine.docker("tag", "busybox", name)
     assert "digest: sha256:" in engine.docker("push", name).stdout
     engine.docker("rmi", name)
+    client = engine.client()
+    described = client.images.get_registry_data(name)
+    client.close()
+    assert described.id.startswith("sha256:")
     assert "Downloaded newer image" in engine.docker("pull", name).stdout
     assert engine.docker("run", "--rm", "--pull", "always", "-q", name, "echo", "pulled").stdout == "pulled\n"
     engine.docker("rmi", name)

@@ -7,16 +7,22 @@ what a crash leaves is removed at the next start.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 from atoll.build.executor import Output, Ran, Step
 from atoll.engine.containers.changes import OURS
 from atoll.engine.containers.containers import Containers
+from atoll.engine.platforms import platform_of
 from atoll.engine.services import Services
 from atoll.errors import NotFound
-from atoll.images import Image, Platform, Progress
+from atoll.images import Image, Progress, parse
+
+registry_auths: ContextVar[Mapping[str, Any]] = ContextVar("registry_auths", default=MappingProxyType({}))
+"""Credentials by registry domain, of the build that runs in this context: the builder's own words know nothing of registries."""
 
 STEP_LABEL = "dev.atoll.build-step"
 NOT_FOR_A_STEP = frozenset({"Cmd", "Entrypoint", "Healthcheck", "Volumes", "ExposedPorts", "OnBuild", "Labels"})
@@ -60,9 +66,8 @@ class BuildExecutor:
         }
 
     async def pull(self, reference: str, platform: str | None, progress: Progress) -> Image:
-        parts = (platform or "").split("/")
-        wanted = Platform(parts[0], parts[1], parts[2] if len(parts) > 2 else "") if len(parts) > 1 else None
-        return await self._services.images.pull(reference, platform=wanted, progress=progress)
+        auth = registry_auths.get().get(parse(reference).domain)
+        return await self._services.images.pull(reference, auth=auth, platform=platform_of(platform), progress=progress)
 
     async def remove_leftovers(self) -> None:
         """Steps of a build that a crash cut short."""

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from atoll.errors import InvalidInput
+from atoll.http import Request
 from atoll.images.reference import DEFAULT_DOMAIN
 
 HEADER_MAX = 64 * 1024  # bytes, decoded: cloud tokens run to several KB
@@ -24,6 +25,13 @@ def decode(header: str, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput(f"invalid {name} header: it must be a JSON object")
     return value
+
+
+def registry_auth(request: Request) -> dict[str, Any] | None:
+    """X-Registry-Auth; None where there is nothing in it. Raises InvalidInput."""
+    header = request.headers.get("x-registry-auth")
+    value = decode(header, "X-Registry-Auth") if header else {}
+    return {name: item for name, item in value.items() if item} or None
 
 
 def registry_key(address: str) -> str:

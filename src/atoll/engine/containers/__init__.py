@@ -1,13 +1,11 @@
-"""Containers: what they are (record, config), how they live (create, lifecycle, restart, recovery) and what can be seen of them.
+"""Containers: what they are, how they live, and what can be seen of them.
 
-config     the body of POST /containers/create, checked        record     the row of a container, and the container at run time
-registry   all of them, by id, prefix and name                 create     from image and body to a row and a directory
-mounts     binds, volumes, tmpfs                               bundle     the OCI config handed to the runtime
-resources  limits as OCI linux.resources                       users      User and GroupAdd, by the container's own passwd and group
-lifecycle  start, stop, exit: rows around acts                 restart    policies and back-off
-recovery   what a crash cut short                              networking endpoints and files of a container
-inspect    GET /containers/{id}/json                           listing    GET /containers/json
-logs       the log file, read back and followed                health     health checks
-rootfs     the merged root, for who is outside                 archive    copying in and out
-stats      cgroup counters in Docker's shape                   changes    diff, export, commit
+What they are: `record` (a container's row, and the container at run time), `registry` (all of them, by id and name), `config` (the body of
+POST /containers/create, checked), `mounts`, `layers` (its stack of directories), `bundle` (the OCI config handed to the runtime).
+
+How they live: `create`, `lifecycle` (start, stop, end: rows around acts), `restart` (policies), `health` (checks), `networking` (endpoints
+and files), `removal`, `recovery` (what a crash cut short), `signals`.
+
+What can be seen: `inspect`, `listing`, `logs`, `stats`, `top`, `rootfs` (the merged root, from outside), `archive` (copying in and out),
+`changes` (diff, export, commit). `containers` is the face over all of it.
 """

@@ -7,13 +7,12 @@ makes its arguments from the record. What the host trusts is added last, to the 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from atoll.engine.containers.inspect import command_line
-from atoll.engine.containers.mounts import MountPoint
+from atoll.engine.containers.mounts import MountPoint, inside_volume
 from atoll.engine.containers.record import Container, Record
 from atoll.engine.settings import Settings
 from atoll.errors import InvalidInput, NotSupported
@@ -129,9 +128,7 @@ def oci_mount(point: MountPoint, sources: Mapping[str, Path]) -> dict[str, Any]:
         return {"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options}
     source = point.source
     if point.type == "volume":
-        source = str(sources[point.name])
-        if point.subpath:
-            source = os.path.join(source, point.subpath)
+        source = inside_volume(sources[point.name], point.subpath)
     options = ["rbind" if point.recursive else "bind", access, point.propagation or "rprivate"]
     return {"destination": point.destination, "type": "bind", "source": source, "options": options}
 

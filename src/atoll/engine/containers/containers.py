@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Literal
 
 from atoll.engine.containers import inspect as inspecting
-from atoll.engine.containers import lifecycle, logs
+from atoll.engine.containers import logs, removal
 from atoll.engine.containers.archive import Archive
 from atoll.engine.containers.config import RESOURCES, check_resources, read, restart_policy
 from atoll.engine.containers.create import Creator
@@ -80,10 +80,10 @@ class Containers:
             container.is_restarting = True  # this removal does what --rm would
             with contextlib.suppress(Conflict):
                 await self.lifecycle.kill(container)
-        await lifecycle.remove(self._services, container, force=force, volumes=volumes)
+        await removal.remove(self._services, container, force=force, volumes=volumes)
 
     async def _auto_remove(self, container: Container) -> None:
-        await lifecycle.remove(self._services, container, volumes=True)
+        await removal.remove(self._services, container, volumes=True)
 
     async def rename(self, reference: str, name: str) -> None:
         container = self.get(reference)
@@ -247,7 +247,7 @@ class Containers:
             idle = not container.is_up and container.status not in {Status.RESTARTING, Status.STARTING, Status.CREATING}
             if idle and is_old and filters.labels(container.labels) and filters.no_labels(container.labels):
                 space += tree_size(str(container.paths.upper))
-                await lifecycle.remove(self._services, container)
+                await removal.remove(self._services, container)
                 deleted.append(container.id)
         self._services.events.publish("container", "prune", "", {"reclaimed": str(space)})
         return {"ContainersDeleted": deleted, "SpaceReclaimed": space}

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import shutil
 import signal as signals
 import time
 from collections.abc import Awaitable, Callable
@@ -26,7 +24,7 @@ from atoll.engine.containers.record import Container, Status
 from atoll.engine.containers.rootfs import clear_volatile
 from atoll.engine.containers.signals import parse_signal
 from atoll.engine.services import Services
-from atoll.errors import AtollError, Conflict, InUse, InvalidInput, NotFound
+from atoll.errors import AtollError, Conflict, InvalidInput, NotFound
 from atoll.runtime import Attach, ExitStatus, StartFailed
 
 log = logging.getLogger(__name__)
@@ -318,46 +316,3 @@ class Lifecycle:
 async def _within(future: asyncio.Future[ExitStatus], seconds: float | None) -> bool:
     done, _ = await asyncio.wait((future,), timeout=seconds)
     return bool(done)
-
-
-async def remove(services: Services, container: Container, *, force: bool = False, volumes: bool = False) -> None:
-    """Takes a container away with all that is its own. Raises Conflict where it runs and is not forced."""
-    async with container.lock:
-        if container.removed:
-            return
-        if container.is_up:
-            if not force:
-                raise Conflict(
-                    f'cannot remove container "/{container.name}": container is running: stop the container before removing or force remove'
-                )
-            raise InUse(f"container {container.id} still runs")
-        container.save(status=Status.REMOVING)
-        with contextlib.suppress(NotFound):
-            await services.runtime.delete(container.id)
-        await services.networker.disconnect(container)
-        await _remove_directory(container)
-        services.registry.forget(container)
-        for attach in container.take_pending():
-            attach.release_keeper_ends()
-        services.container_event(container, "destroy")
-        container.gone()
-    if volumes:
-        remove_anonymous_volumes(services, container)
-
-
-async def _remove_directory(container: Container) -> None:
-    """In a thread where there is much to remove; handing a few files over would cost more than they do."""
-    root, upper = container.paths.root, container.paths.upper
-    if upper.is_dir() and any(os.scandir(upper)):
-        await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
-    else:
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def remove_anonymous_volumes(services: Services, container: Container) -> None:
-    """Those that were made for this container alone and that nobody gave a name."""
-    for row in container.record.mounts:
-        if row["anonymous"]:
-            with contextlib.suppress(InUse, NotFound):  # another container has it, by --volumes-from
-                services.volumes.remove(row["name"])
-                services.events.publish("volume", "destroy", row["name"], {"driver": "local"})

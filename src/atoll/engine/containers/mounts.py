@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.errors import InvalidInput, NotFound
+from atoll.kernel.openat2 import O_PATH, open_in_root
 from atoll.volumes import Volumes
 
 PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
@@ -224,6 +225,23 @@ def _tmpfs_mount(destination: str, source: str, rw: bool, options: Mapping[str, 
     for item in options.get("Options") or ():
         chosen += _tmpfs_options("=".join(item) if isinstance(item, list) else str(item))
     return MountPoint("tmpfs", destination, rw=rw, options=tuple(chosen))
+
+
+def inside_volume(root: Path, subpath: str) -> str:
+    """The host path of `subpath` in a volume, every symlink on the way resolved as if the volume were the root. Raises InvalidInput."""
+    if not subpath:
+        return str(root)
+    base = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = open_in_root(base, subpath, O_PATH)
+    except OSError as error:
+        raise InvalidInput(f"cannot access path {subpath} of the volume at {root}: {error.strerror}") from error
+    finally:
+        os.close(base)
+    try:
+        return os.readlink(f"/proc/self/fd/{found}")
+    finally:
+        os.close(found)
 
 
 def realise(points: Iterable[MountPoint], volumes: Volumes) -> tuple[list[MountPoint], list[str]]:

@@ -14,8 +14,9 @@ import signal as signals
 import time
 
 from atoll.engine.containers import health, restart
-from atoll.engine.containers.lifecycle import Lifecycle, NotModified, remove
+from atoll.engine.containers.lifecycle import Lifecycle, NotModified
 from atoll.engine.containers.record import UP, Container, Status
+from atoll.engine.containers.removal import remove
 from atoll.engine.services import Services
 from atoll.errors import AtollError, Conflict, NotFound
 from atoll.runtime import ExitStatus, RuntimeState

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from atoll.engine.containers.mounts import MountPoint
+from atoll.engine.containers.mounts import MountPoint, inside_volume
 from atoll.engine.containers.record import Container
 from atoll.engine.services import Services
 from atoll.errors import Conflict, InvalidInput
@@ -97,9 +97,7 @@ def path_root(services: Services, container: Container, path: str, *, writable: 
         return
     destination = point.destination
     inner = posixpath.normpath("/" + path.lstrip("/"))[len(destination) :] or "/"
-    source = str(services.volumes.mount(point.name)) if point.type == "volume" else point.source
-    if point.subpath:
-        source = os.path.join(source, point.subpath)
+    source = inside_volume(services.volumes.mount(point.name), point.subpath) if point.type == "volume" else point.source
     if not os.path.isdir(source):
         source, inner = os.path.split(source)
     root = os.open(source, _DIRECTORY)

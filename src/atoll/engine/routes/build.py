@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from atoll.build.options import Options
+from atoll.engine.building import registry_auths
+from atoll.engine.credentials import decode, registry_key
 from atoll.engine.filters import Filters
 from atoll.engine.progress import stream_progress
 from atoll.errors import InvalidInput, NotSupported
@@ -42,7 +44,11 @@ class Routes:
             raise NotSupported(f"building from {query.get('remote')} is not supported yet: fetch it and build from the directory")
         options = read_options(query)
 
+        header = request.headers.get("x-registry-config")
+        auths = {registry_key(name): auth for name, auth in decode(header, "X-Registry-Config").items()} if header else {}
+
         async def work(progress: Progress) -> None:
+            registry_auths.set(auths)
             image = await self._engine.builder.build(request.chunks(), options, progress)
             self._engine.events.publish("image", "build", image.id, {"name": next(iter(options.tags), image.id)})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from atoll.engine.credentials import decode
+from atoll.engine.credentials import registry_auth
 from atoll.engine.edge import read_json
 from atoll.engine.instructions import apply_changes
 from atoll.engine.platforms import platform_of
@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from atoll.engine.engine import Engine
 
 TAR = ("Content-Type", "application/x-tar")
-
-
-def registry_auth(request: Request) -> dict[str, Any] | None:
-    """X-Registry-Auth; None where there is nothing in it. Raises InvalidInput."""
-    header = request.headers.get("x-registry-auth")
-    value = decode(header, "X-Registry-Auth") if header else {}
-    return {name: item for name, item in value.items() if item} or None
 
 
 def with_tag(name: str, tag: str | None) -> str:
