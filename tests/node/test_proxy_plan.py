@@ -101,7 +101,7 @@ def test_traffic_policies():
     assert ruleset.chains["in/default/web/tcp/80"] == ("goto ext/default/web/tcp/80",)  # the caller's address is kept
     assert plan([web], [slice_(there)], node_name="n1").elements["refused_nodeports", "tcp . 30080"] == ""
     cluster = plan([service(type="NodePort", ports=[{"port": 80, "nodePort": 30080}])], [slice_(here, there)], node_name="n1")
-    assert cluster.chains["in/default/web/tcp/80"] == ("meta mark set meta mark or 0x4000", f"goto {CHAIN}")
+    assert cluster.chains["in/default/web/tcp/80"] == ("jump take_node_address", f"goto {CHAIN}")
     internal = plan([service(internalTrafficPolicy="Local")], [slice_(there)], node_name="n1")
     assert internal.elements["refused", "10.96.0.20 . tcp . 80"] == ""
 

@@ -17,7 +17,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Any
 
 from atoll.node.proxy.endpoints import Backend, Backends, backends_by_port, eligible
-from atoll.node.proxy.ruleset import MASQUERADE_MARK, Door, Ruleset
+from atoll.node.proxy.ruleset import TAKE_NODE_ADDRESS, Door, Ruleset
 
 Object = dict[str, Any]
 
@@ -81,7 +81,7 @@ def _plan_port(ruleset: Ruleset, service: Object, port: Object, backends: Backen
         _balance(ruleset, local, l4, outside, affinity)
     entry = f"in/{base}"
     if outside:
-        mark = () if keeps_source else (f"meta mark set meta mark or {MASQUERADE_MARK}",)
+        mark = () if keeps_source else (f"jump {TAKE_NODE_ADDRESS}",)
         ruleset.chains[entry] = (*_source_ranges(spec), *mark, f"goto {local}")
     for door in doors:
         _lead(ruleset, l4, door, entry, outside)

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 Key = tuple[str, str]  # map or set of the frame, and the element's key
 Door = tuple[str, int]  # an address ("" for any of the node's) and a port
 
-MASQUERADE_MARK = "0x4000"  # kube-proxy's and Calico's bit for "take the node's address"
+TAKE_NODE_ADDRESS = "take_node_address"  # the chain that marks a packet for it
+# Twelve bits that name the instance: another cluster on this host, or a kube-proxy with its 0x4000, must not take the mark for its own.
+_MARK_MASK = 0xFFF0_0000
 
 
 @dataclass(slots=True)
@@ -31,6 +33,10 @@ class Ruleset:
 
 def table_name(instance_id: str) -> str:
     return f"atoll_{instance_id}_kube"
+
+
+def _mark(table: str) -> int:
+    return (int(table.split("_")[1][:3], 16) or 1) << 20
 
 
 def full(table: str, ruleset: Ruleset, bridges: Sequence[str]) -> str:
@@ -77,9 +83,12 @@ table ip {table} {{
     type filter hook output priority filter - 5; policy accept;
     ct state new jump refuse
   }}
+  chain {TAKE_NODE_ADDRESS} {{
+    meta mark set meta mark and {~_MARK_MASK & 0xFFFF_FFFF:#x} or {_mark(table):#x}
+  }}
   chain postrouting {{
     type nat hook postrouting priority srcnat - 5; policy accept;
-    meta mark and {MASQUERADE_MARK} == {MASQUERADE_MARK} {outward} masquerade
+    meta mark and {_MARK_MASK:#x} == {_mark(table):#x} {outward} masquerade
     ct status dnat ip saddr 127.0.0.0/8 oifname != "lo" masquerade
   }}
 }}
