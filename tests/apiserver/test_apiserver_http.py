@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import time
 
 import pytest
 from apiserver_tools import STATIC_TOKEN, Cluster
@@ -215,6 +216,18 @@ def test_discovery_is_kept_by_its_hash(raw):
     assert status == 200
     assert "immutable" in headers["Cache-Control"]
     assert "components" in json.loads(body)
+
+
+def test_the_service_of_the_api_comes_back(raw):
+    path = "/api/v1/namespaces/default/services/kubernetes"
+    before = raw.json("GET", path)[1]["metadata"]["uid"]
+    assert raw("DELETE", path)[0] == 200
+    deadline = time.monotonic() + 5
+    while (answer := raw.json("GET", path))[0] == 404 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert answer[0] == 200
+    assert answer[1]["metadata"]["uid"] != before
+    assert answer[1]["spec"]["clusterIP"] == "10.96.0.1"
 
 
 def test_a_streaming_list_ends_with_its_bookmark(raw):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +13,11 @@ from atoll.apiserver.api import Api
 from atoll.apiserver.auth import policy
 from atoll.apiserver.call import MASTERS, Call, User
 from atoll.apiserver.machinery.cacher import Object
-from atoll.errors import StatusError
+from atoll.errors import AtollError, StatusError
 
+log = logging.getLogger(__name__)
+
+RECHECK_S = 60.0
 SYSTEM = User("system:apiserver", (MASTERS,))
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 _PRIORITIES = {
@@ -66,6 +70,28 @@ async def publish_service(api: Api, cluster_ip: str, address: str, port: int) ->
     for group, plural, obj in (("", "endpoints", endpoints), ("discovery.k8s.io", "endpointslices", endpoint_slice)):
         await _ensure(api, group, plural, obj)
         await _replace(api, group, plural, obj)
+
+
+async def keep_service(api: Api, cluster_ip: str, address: str, port: int) -> None:
+    """Publish the service again whenever it has been touched; runs until cancelled."""
+    watched = [("", "services"), ("", "endpoints"), ("discovery.k8s.io", "endpointslices")]
+    cachers = [api.core.cacher(kind) for group, plural in watched if (kind := api.core.registry.get(group, "v1", plural)) is not None]
+    seen = [cacher.get("default/kubernetes") for cacher in cachers]
+    while True:
+        waiting = [asyncio.ensure_future(cacher.changed(RECHECK_S)) for cacher in cachers]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waiter in waiting:
+                waiter.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        if [cacher.get("default/kubernetes") for cacher in cachers] == seen:
+            continue
+        try:
+            await publish_service(api, cluster_ip, address, port)
+        except AtollError as error:
+            log.warning("the service kubernetes could not be published: %s", error)
+        seen = [cacher.get("default/kubernetes") for cacher in cachers]
 
 
 def _namespace(name: str) -> Object:

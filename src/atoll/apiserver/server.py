@@ -15,7 +15,7 @@ from atoll.apiserver.auth.jwt import TokenSigner
 from atoll.apiserver.auth.rbac import Authorizer
 from atoll.apiserver.auth.reviews import Reviews
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
-from atoll.apiserver.bootstrap import bootstrap, publish_service
+from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_service
 from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
 from atoll.apiserver.eventexpiry import expire_events
@@ -42,7 +42,7 @@ class ApiServer:
         self._pipeline: Pipeline | None = None
         self._api: Api | None = None
         self._authorizer: Authorizer | None = None
-        self._expiry: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def api(self) -> Api:
@@ -81,21 +81,23 @@ class ApiServer:
         site = Site(Discovery(registry, address), OpenApi(registry), tokens, {"store": lambda: ""})
         self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config))
         await bootstrap(self._api)
-        self._expiry = asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry")
+        self._tasks.append(asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry"))
 
     async def handler(self, request: Request) -> Response | None:
         assert self._pipeline is not None, "the API server has not been started"
         return await self._pipeline(request)
 
     async def announce(self, port: int) -> None:
-        """Point the service `kubernetes` at the port this server is reached on."""
+        """Point the service `kubernetes` at the port this server is reached on, now and whenever it has been deleted or changed."""
         config = self.config
-        await publish_service(self.api, str(config.service_cidr[1]), config.advertise_address, config.advertise_port or port)
+        where = str(config.service_cidr[1]), config.advertise_address, config.advertise_port or port
+        await publish_service(self.api, *where)
+        self._tasks.append(asyncio.create_task(keep_service(self.api, *where), name="service kubernetes"))
 
     async def close(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            await asyncio.gather(self._expiry, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._store is not None:
             await self._store.close()
 
