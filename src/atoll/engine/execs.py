@@ -23,6 +23,9 @@ from atoll.errors import Conflict, InvalidInput, NotFound
 from atoll.runtime import Attach, ExitStatus, StartFailed
 from atoll.runtime.spec import exec_process
 
+ORPHAN_GRACE_S = 1.0  # for the exits of execs to arrive after that of their container
+KILLED = 137
+
 FIELDS: Table = {
     "AttachStdin": ("truth", False),
     "AttachStdout": ("truth", False),
@@ -144,7 +147,12 @@ class Execs:
         return Session(ends) if ends is not None else None
 
     def _on_exit(self, status: ExitStatus) -> None:
-        item = self._execs.get(status.exec_id or "")
+        if status.exec_id is None:
+            left = [item for item in self._execs.values() if item.container.id == status.id and item.is_running]
+            if left:
+                asyncio.get_running_loop().call_later(ORPHAN_GRACE_S, _finish, left)
+            return
+        item = self._execs.get(status.exec_id)
         if item is not None:
             item.finish(status.code)
             with contextlib.suppress(ValueError):
@@ -179,6 +187,12 @@ class Execs:
             "DetachKeys": config["DetachKeys"],
             "Pid": item.pid,
         }
+
+
+def _finish(items: list[Exec]) -> None:
+    for item in items:
+        if item.is_running:
+            item.finish(KILLED)
 
 
 def _check_running(container: Container) -> None:

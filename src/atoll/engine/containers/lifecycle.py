@@ -25,7 +25,7 @@ from atoll.engine.containers.rootfs import clear_volatile
 from atoll.engine.containers.signals import parse_signal
 from atoll.engine.services import Services
 from atoll.errors import AtollError, Conflict, InvalidInput, NotFound
-from atoll.runtime import Attach, ExitStatus, StartFailed
+from atoll.runtime import Attach, ExitStatus, KeeperLost, StartFailed
 
 log = logging.getLogger(__name__)
 
@@ -179,10 +179,11 @@ class Lifecycle:
                 finished_ns=status.finished_ns,
                 endpoints={},
             )
-            await services.networker.disconnect(container)
-            self._unmount_volumes(container)
-            with contextlib.suppress(NotFound):
-                await services.runtime.delete(container.id)
+            try:
+                await services.networker.disconnect(container)
+                self._unmount_volumes(container)
+            except AtollError:
+                log.exception("container %s has ended, but not all of it could be taken down", container.id[:12])
             container.exec_ids.clear()
             if status.oom_killed:
                 services.container_event(container, "oom")
@@ -194,6 +195,8 @@ class Lifecycle:
                 container.save(status=Status.RESTARTING, restart_count=container.record.restart_count + 1)
                 container.restart_task = asyncio.create_task(self._restart_later(container), name=f"restart {container.id[:12]}")
             container.exited(status)
+            with contextlib.suppress(NotFound, KeeperLost):
+                await services.runtime.delete(container.id)  # cgroups; nobody waits for them
         if not again and container.auto_remove and not container.is_restarting:
             await self._remove(container)
 

@@ -152,6 +152,7 @@ class Networker:
             name,
             netns=netns,
             name=container.name,
+            hostname=container.record.config["Hostname"],
             aliases=settings.get("Aliases") or (),
             ipv4=(settings.get("IPAMConfig") or {}).get("IPv4Address") or None,
             mac=settings.get("MacAddress") or (container.record.config["MacAddress"] if name == host["NetworkMode"] else None) or None,
