@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from conftest import KUBECTLS
+from cluster_harness import KUBECTLS
 
 PATIENCE_S = 60
 WEB = """
