@@ -87,14 +87,15 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     priority: int = 0  # Docker's GwPriority: the highest gives the default route
     dns: tuple[str, ...] = ()  # the container's own upstream servers (--dns)
+    hostname: str = ""
     links: dict[str, str] = field(default_factory=dict)  # alias that this container alone knows to name on the network (--link)
     has_names: bool = False  # served by the embedded name service
     ports: tuple[PublishedPort, ...] = ()
 
     @property
     def dns_names(self) -> tuple[str, ...]:
-        """Docker's DNSNames: name, aliases and short id, without doubles, in this order."""
-        return tuple(dict.fromkeys(name for name in (self.name, *self.aliases, self.container_id[:12]) if name))
+        """Docker's DNSNames: name, aliases, short id and hostname, without doubles, in this order."""
+        return tuple(dict.fromkeys(name for name in (self.name, *self.aliases, self.container_id[:12], self.hostname) if name))
 
     def settings(self, *, driver_opts: dict[str, str] | None = None) -> dict[str, Any]:
         """The engine API's EndpointSettings, what stands in NetworkSettings.Networks[name] of a running container."""
