@@ -1,0 +1,2 @@
+FROM busybox:latest
+CMD ["echo", "plain image"]
