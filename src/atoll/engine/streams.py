@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import string
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 
 from atoll.errors import InvalidInput
 from atoll.runtime import Attach
@@ -28,6 +28,12 @@ Piece = tuple[str, bytes]
 def frame(stream: str, data: bytes) -> bytes:
     """Docker's raw-stream framing: the stream's number, three zeros, the length in big-endian, the data."""
     return _HEADER.pack(_NUMBERS[stream], len(data)) + data
+
+
+def frames(pieces: Iterable[Piece]) -> bytes:
+    """Many of them, joined."""
+    pack, numbers = _HEADER.pack, _NUMBERS
+    return b"".join([part for stream, data in pieces for part in (pack(numbers[stream], len(data)), data)])
 
 
 class Session:

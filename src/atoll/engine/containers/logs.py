@@ -22,6 +22,7 @@ BLOCK = 256 * 1024  # bytes read at a time
 _TIME_END = 30  # "2026-01-02T03:04:05.123456789Z"
 _STREAM = slice(31, 37)  # "stdout" or "stderr"
 _TAG = 38  # "F": ends with a newline; "P": the next piece goes on
+_FULL = ord("F")
 _TEXT = 40
 
 Piece = tuple[str, bytes]
@@ -44,34 +45,40 @@ class _Filter:
     """Log lines to pieces, by the selection. Holds what must be known from one block to the next."""
 
     def __init__(self, selection: Selection) -> None:
-        self._streams = {name for name, wanted in ((b"stdout", selection.stdout), (b"stderr", selection.stderr)) if wanted}
+        self._names = {name.encode(): name for name, wanted in (("stdout", selection.stdout), ("stderr", selection.stderr)) if wanted}
         self._since = units.timestamp(max(selection.since_ns, 0)).encode() if selection.since_ns else b""
         self._until = units.timestamp(selection.until_ns).encode() if selection.until_ns else b""
         self._timestamps = selection.timestamps
-        self._inside: set[bytes] = set()  # streams whose last piece did not end its line
+        self._inside: set[str] = set()  # streams whose last piece did not end its line
         self.is_over = False
 
     def __call__(self, lines: list[bytes]) -> list[Piece]:
-        pieces: list[Piece] = []
+        if self._timestamps or self._since or self._until:
+            return list(self._one_by_one(lines))
+        names = self._names  # a long log is read at the speed of this expression
+        return [
+            (names[line[_STREAM]], line[_TEXT:] + b"\n" if line[_TAG] == _FULL else line[_TEXT:])
+            for line in lines
+            if line[_STREAM] in names and len(line) >= _TEXT
+        ]
+
+    def _one_by_one(self, lines: list[bytes]) -> Iterator[Piece]:
         for line in lines:
-            stream = line[_STREAM]
-            if stream not in self._streams or len(line) < _TEXT:
-                continue
-            if self._since and line[:_TIME_END] < self._since:
+            name = self._names.get(line[_STREAM])
+            if name is None or len(line) < _TEXT or line[:_TIME_END] < self._since:
                 continue
             if self._until and line[:_TIME_END] > self._until:
                 self.is_over = True
-                break
+                return
             text = line[_TEXT:]
-            if self._timestamps and stream not in self._inside:
+            if self._timestamps and name not in self._inside:
                 text = line[: _TIME_END + 1] + text
-            if line[_TAG] == 0x46:  # F
+            if line[_TAG] == _FULL:
                 text += b"\n"
-                self._inside.discard(stream)
+                self._inside.discard(name)
             else:
-                self._inside.add(stream)
-            pieces.append((stream.decode(), text))
-        return pieces
+                self._inside.add(name)
+            yield name, text
 
 
 def files(log: Path) -> list[Path]:
@@ -213,7 +220,7 @@ def _tail_start(paths: list[Path], selection: Selection) -> tuple[int, int]:
         for offset, line in _lines_backward(paths[index]):
             if line[_STREAM] not in streams or len(line) < _TEXT:
                 continue
-            if line[_TAG] == 0x46 or found == 0:
+            if line[_TAG] == _FULL or found == 0:
                 found += 1
             if found > wanted:
                 return begin

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from atoll.engine.containers import logs
 from atoll.engine.hijack import head_read, serve
 from atoll.engine.routes.containers import stream_type
-from atoll.engine.streams import DetachKeys, frame, parse_keys
+from atoll.engine.streams import DetachKeys, frames, parse_keys
 from atoll.errors import Conflict
 from atoll.http import Request, Router
 from atoll.http.websocket import accept
@@ -39,7 +39,7 @@ class Routes:
             await head_read(stream)
             if wants_logs and (out or err):
                 async for batch in self._containers.log_batches(container, logs.Selection(out, err), follow=False):
-                    stream.write(b"".join([data if container.tty else frame(name, data) for name, data in batch]))
+                    stream.write(b"".join([data for _, data in batch]) if container.tty else frames(batch))
                     await stream.drain()
             if session is not None and await serve(stream, session, tty=container.tty, keys=DetachKeys(keys)):
                 self._engine.services.container_event(container, "detach")

@@ -14,7 +14,7 @@ from atoll.engine.containers.containers import PRUNE_FILTERS, Condition
 from atoll.engine.edge import api_version, integer, read_json
 from atoll.engine.filters import Filters
 from atoll.engine.progress import JSON_LINES
-from atoll.engine.streams import frame
+from atoll.engine.streams import frames
 from atoll.engine.times import parse_moment
 from atoll.errors import InvalidInput
 from atoll.http import Request, Response, Router, json_response
@@ -157,7 +157,7 @@ def tail_of(text: str | None) -> int | None:
 async def encode(batches: AsyncIterator[list[logs.Piece]], *, tty: bool) -> AsyncIterator[bytes]:
     async with contextlib.aclosing(cast(Any, batches)) as source:
         async for batch in source:
-            yield b"".join([data if tty else frame(stream, data) for stream, data in batch])
+            yield b"".join([data for _, data in batch]) if tty else frames(batch)
 
 
 async def json_lines(values: AsyncIterator[Any]) -> AsyncIterator[bytes]:
