@@ -50,7 +50,8 @@ class SqliteStore:
         self._next = self._revision
         self._compacted: int = writer.execute(schema.COMPACTED).fetchone()[0]
         self._subscribers: list[Subscriber] = []
-        self._queue: queue.SimpleQueue[_Pending | Callable[[], None] | None] = queue.SimpleQueue()
+        self._outbox: list[_Pending] = []
+        self._queue: queue.SimpleQueue[list[_Pending] | Callable[[], None] | None] = queue.SimpleQueue()
         self._epoch = 0
         self._thread = threading.Thread(target=self._write_loop, name=f"store {path.name}", daemon=True)
         self._compactor: asyncio.Task[None] | None = None
@@ -99,7 +100,9 @@ class SqliteStore:
         else:
             self._index[key] = change.revision
         done = self._loop.create_future()
-        self._queue.put(_Pending(change, self._epoch, done))
+        if not self._outbox:  # one hand-over a turn of the loop: each wakes the thread, which then wants the GIL
+            self._loop.call_soon(self._hand_over)
+        self._outbox.append(_Pending(change, self._epoch, done))
         # A caller that gives up does not undo its write: it is already in order with the others.
         return await asyncio.shield(done)
 
@@ -138,12 +141,18 @@ class SqliteStore:
         if self._compactor is not None:
             self._compactor.cancel()
             await asyncio.gather(self._compactor, return_exceptions=True)
+        self._hand_over()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
         await asyncio.sleep(0)  # let the last announcements, already on the loop's list, go out
         self._reader.close()
         self._writer.close()
         self._lock.release()
+
+    def _hand_over(self) -> None:
+        if self._outbox:
+            self._queue.put(self._outbox)
+            self._outbox = []
 
     async def _read(self, query: Callable[[], list[_T]]) -> list[_T]:
         def locked() -> list[_T]:
@@ -169,7 +178,7 @@ class SqliteStore:
             first = self._queue.get()
             if first is None:
                 return
-            if not isinstance(first, _Pending):
+            if not isinstance(first, list):
                 first()
                 continue
             batch, after = self._gather(first)
@@ -192,9 +201,9 @@ class SqliteStore:
                 return
             after()
 
-    def _gather(self, first: _Pending) -> tuple[list[_Pending], Callable[[], None] | None]:
-        """All that waits, up to the batch's bound or the first entry that is not a write."""
-        batch = [first]
+    def _gather(self, first: list[_Pending]) -> tuple[list[_Pending], Callable[[], None] | None]:
+        """All that waits, until the batch has its bound or an entry comes that is not a write."""
+        batch = first
         while len(batch) < _BATCH_MAX:
             try:
                 entry = self._queue.get_nowait()
@@ -202,9 +211,9 @@ class SqliteStore:
                 return batch, None
             if entry is None:
                 return batch, _STOP
-            if not isinstance(entry, _Pending):
+            if not isinstance(entry, list):
                 return batch, entry
-            batch.append(entry)
+            batch += entry
         return batch, None
 
     def _commit(self, changes: list[Change]) -> None:
