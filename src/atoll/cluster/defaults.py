@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from atoll.client.protocol import Client, is_already_exists
+from atoll.client.objects import name_of, namespace_of
+from atoll.client.protocol import Client, is_not_found
 from atoll.client.resources import SERVICES, STORAGE_CLASSES, Resource
 from atoll.controllers.volumes.local_path import PROVISIONER_NAME
 from atoll.errors import StatusError
@@ -34,7 +35,8 @@ async def create_defaults(client: Client, dns_ip: str) -> None:
 
 async def _create(client: Client, resource: Resource, obj: dict[str, Any]) -> None:
     try:
-        await client.create(resource, obj)
+        await client.get(resource, name_of(obj), namespace_of(obj))
     except StatusError as error:
-        if not is_already_exists(error):
+        if not is_not_found(error):
             raise
+        await client.create(resource, obj)

@@ -6,14 +6,17 @@ the attempt it was.
 
 from __future__ import annotations
 
+import calendar
 import enum
 import hashlib
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from atoll.client.objects import Object
 from atoll.engine.containers.record import UP, Container, Status
 
+NS = 1_000_000_000
 LABEL_NAME = "io.kubernetes.pod.name"
 LABEL_NAMESPACE = "io.kubernetes.pod.namespace"
 LABEL_UID = "io.kubernetes.pod.uid"
@@ -49,6 +52,7 @@ class ContainerState:
     start_error: str = ""
     started_ns: int = 0
     finished_ns: int = 0
+    is_lost: bool = False  # ended unseen
 
     @property
     def is_running(self) -> bool:
@@ -144,6 +148,32 @@ def states_of(uid: str, containers: Iterable[Container]) -> dict[str, list[Conta
     for attempts in found.values():
         attempts.sort(key=lambda state: state.attempt, reverse=True)
     return found
+
+
+LOST_EXIT = 137  # what upstream says of a container that ended unseen
+
+
+def lost_state(row: Object) -> ContainerState:
+    """A container that the API knows of and this machine does not, by its row of the status: it ended unseen."""
+    ended = (row.get("state") or {}).get("terminated") or {}
+    return ContainerState(
+        id=row["containerID"].removeprefix(CONTAINER_ID_SCHEME),
+        name=row["name"],
+        attempt=int(row.get("restartCount") or 0),
+        sandbox="",
+        hash="",
+        image=row.get("image", ""),
+        image_id=row.get("imageID", ""),
+        state=State.EXITED,
+        exit_code=int(ended.get("exitCode", LOST_EXIT)),
+        finished_ns=_seconds(ended.get("finishedAt")) * NS,
+        started_ns=_seconds(ended.get("startedAt")) * NS,
+        is_lost=not ended,
+    )
+
+
+def _seconds(text: str | None) -> int:
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%SZ")) if text else 0
 
 
 def spec_hash(container: Object) -> str:

@@ -69,7 +69,7 @@ def plan(pod: Object, actual: Actual, now: float, wall_ns: int) -> Plan:
     steps.walk()
     for attempts in actual.containers.values():
         kept = 2 if attempts[0].state is not State.CREATED else 3
-        steps.actions += [Discard(state.id) for state in attempts[kept:] if not state.is_running]
+        steps.actions += [Discard(state.id) for state in attempts[kept:] if not state.is_running and state.sandbox]
     deadline = deadline_ns(pod)
     if deadline is not None:
         steps.ask_again(now + max(0.0, (deadline - wall_ns) / NS))

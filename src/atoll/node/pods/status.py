@@ -175,6 +175,8 @@ class _Containers:
             "containerID": CONTAINER_ID_SCHEME + state.id,
         }
         message = self.facts.messages.get(state.id) or state.start_error
+        if state.is_lost:
+            message = "The container could not be located when the pod was terminated"
         if message:
             found["message"] = message
         return {name: value for name, value in found.items() if value is not None}
@@ -270,6 +272,8 @@ def _is_true(pod: Object, kind: str) -> bool:
 def _reason(state: ContainerState) -> str:
     if state.oom_killed:
         return "OOMKilled"
+    if state.is_lost:
+        return "ContainerStatusUnknown"
     if state.start_error:
         return "StartError"
     return "Completed" if state.exit_code == 0 else "Error"

@@ -23,7 +23,7 @@ from atoll.client.recorder import EventType, Recorder
 from atoll.client.resources import PODS, SECRETS, SERVICES, Resource
 from atoll.config import Instance
 from atoll.engine import Engine
-from atoll.errors import AtollError, StatusError, Unavailable
+from atoll.errors import AtollError, NotFound, StatusError, Unavailable
 from atoll.images import Image
 from atoll.node.config import NodeConfig
 from atoll.node.directories import PodDirectory
@@ -95,6 +95,8 @@ class PodWorker:
             for row in (pod.get("status") or {}).get(name) or ()
             if row.get("containerID")
         }
+        registry = around.engine.registry
+        self._lost = [model.lost_state(row) for identifier, row in self._adopted.items() if registry.find(identifier) is None]
         self._prober = Prober(around.engine, self._tell_of, self.wake)
         if is_deleting(pod):
             self._ending.set()
@@ -199,7 +201,7 @@ class PodWorker:
             case planning.Kill(state, reason):
                 await self._kill(state, reason)
             case planning.Discard(identifier):
-                await self._engine.containers.remove(identifier, force=True, volumes=True)
+                await self._remove(identifier)
             case planning.Finish():
                 await self._finish(actual)
                 return False
@@ -211,11 +213,17 @@ class PodWorker:
         sandbox = self._sandbox()
         return Actual(
             sandbox=sandbox.id if sandbox else "",
-            containers=model.states_of(self.uid, self._engine.registry),
+            containers=self._states(),
             health=self._prober.health,
             waiting=self._waiting,
             delays=self._delays,
         )
+
+    def _states(self) -> dict[str, list[ContainerState]]:
+        found = model.states_of(self.uid, self._engine.registry)
+        for state in self._lost:
+            found.setdefault(state.name, []).append(state)
+        return found
 
     def _sandbox(self) -> Sandbox | None:
         return self._around.sandboxes.find(self.pod)
@@ -417,8 +425,12 @@ class PodWorker:
     async def _remove_all(self) -> None:
         for attempts in self._actual().containers.values():
             for state in attempts:
-                await self._engine.containers.remove(state.id, force=True, volumes=True)
+                await self._remove(state.id)
         await self._around.volumes.tear_down(self.uid)
+
+    async def _remove(self, identifier: str) -> None:
+        with contextlib.suppress(NotFound):
+            await self._engine.containers.remove(identifier, force=True, volumes=True)
 
     async def _delete_object(self) -> None:
         meta = self.pod["metadata"]
@@ -481,7 +493,7 @@ class PodWorker:
         directory = PodDirectory.of(self._around.instance, self.uid)
         for attempts in actual.containers.values():
             for state in attempts[:2]:
-                if state.state is not model.State.EXITED:
+                if state.state is not model.State.EXITED or self._engine.registry.find(state.id) is None:
                     continue
                 if state.id not in self._messages:
                     log_path = self._engine.containers.get(state.id).paths.log
