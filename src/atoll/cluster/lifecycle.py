@@ -7,13 +7,11 @@ the node daemon keeps by itself what it has joined.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import shutil
 import signal
 import ssl
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,15 +24,15 @@ from atoll.client.http import HttpClient
 from atoll.client.resources import NODES
 from atoll.cluster import kubeconfig
 from atoll.cluster.certificates import Certificates
-from atoll.cluster.settings import DEFAULT_API_PORT, ClusterSettings, free_port, host_address, node_name, pick_service_cidr
+from atoll.cluster.settings import DEFAULT_API_PORT, PID_FILE, ClusterSettings, free_port, host_address, node_name, pick_service_cidr
 from atoll.config import Instance
 from atoll.errors import AtollError, NotFound, StatusError, Unavailable
 from atoll.http import Client as HttpTransport
+from atoll.process import pid_of, spawn
 
 START_TIMEOUT_S = 60
 READY_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 30
-LAST_WORDS = 2000  # bytes of the control plane's log shown when it dies
 
 Report = Callable[[str], None]
 
@@ -58,7 +56,7 @@ async def start(instance: Instance, report: Report, *, api_port: int | None = No
     settings = _settled(instance, api_port)
     if control_plane_pid(instance) is None:
         report("Starting the control plane: store, API server, scheduler, controllers")
-        _start_control_plane(instance)
+        spawn("atoll.cluster.controlplane", log=instance.logs / "controlplane.log", home=instance.home, interpreter=sys.executable)
     access = _write_kubeconfig(instance, settings)
     if update_context and kubeconfig.users_file().absolute() != instance.kubeconfig:
         kubeconfig.merge(kubeconfig.users_file(), access)
@@ -82,36 +80,6 @@ def _settled(instance: Instance, api_port: int | None) -> ClusterSettings:
     )
     settings.save(instance)
     return settings
-
-
-def _start_control_plane(instance: Instance) -> None:
-    instance.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = instance.logs / "controlplane.log"
-    ready, done = os.pipe()
-    try:
-        with path.open("ab") as output:
-            begin = output.tell()
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "atoll.cluster.controlplane", "--ready-fd", str(done)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                pass_fds=(done,),
-                start_new_session=True,
-                cwd="/",
-                env={**os.environ, "ATOLL_HOME": str(instance.home)},
-            )
-    finally:
-        os.close(done)
-    try:
-        answered, _, _ = select.select([ready], [], [], START_TIMEOUT_S)
-        if answered and os.read(ready, 1):
-            return
-    finally:
-        os.close(ready)
-    state = f"ended with status {process.wait(STOP_TIMEOUT_S)}" if answered else "did not answer in time"
-    words = path.read_bytes()[begin:][-LAST_WORDS:].decode(errors="replace").strip()
-    raise Unavailable(f"the control plane {state}:\n{words}\nIts log: {path}")
 
 
 def _write_kubeconfig(instance: Instance, settings: ClusterSettings) -> dict[str, Any]:
@@ -198,17 +166,7 @@ def api_client(instance: Instance, settings: ClusterSettings) -> HttpClient:
 
 def control_plane_pid(instance: Instance) -> int | None:
     """The control plane's process, if one lives."""
-    try:
-        fd = os.open(instance.cluster / "controlplane.pid", os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.pread(fd, 32, 0) or b"0") or None
-    finally:
-        os.close(fd)
-    return None
+    return pid_of(instance.cluster / PID_FILE)
 
 
 async def stop(instance: Instance, report: Report) -> None:

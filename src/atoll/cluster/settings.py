@@ -17,6 +17,7 @@ from atoll.kernel.nftables import Nftables
 
 DEFAULT_API_PORT = 6443
 DEFAULT_SERVICE_CIDR = "10.96.0.0/12"  # kubeadm's
+PID_FILE = "controlplane.pid"  # below the cluster's directory
 DNS_OFFSET = 10  # the tenth address of the service range is the name service's, by convention
 CLUSTER_DOMAIN = "cluster.local"
 PROXY_TABLE = re.compile(r"atoll_[0-9a-f]{8}_kube")

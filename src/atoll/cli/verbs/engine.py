@@ -10,6 +10,7 @@ from atoll.cli.session import CommandFailed
 from atoll.cli.start import start_engine
 from atoll.cli.wire import Engine, EngineUnreachable
 from atoll.home import ENGINE_SOCKET, home_directory
+from atoll.process import pid_of
 
 STOP_TIMEOUT_S = 60  # containers have ten seconds of grace each, all at once
 TAIL = 1 << 16  # bytes of the log shown unless --all is given
@@ -20,20 +21,8 @@ def _home() -> str:
 
 
 def _pid() -> int | None:
-    """The daemon's process, if one lives: it holds a lock on the file its pid stands in."""
-    import fcntl
-
-    try:
-        fd = os.open(os.path.join(_home(), "run", "engine.pid"), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.pread(fd, 32, 0) or b"0") or None
-    finally:
-        os.close(fd)
-    return None
+    """The daemon's process, if one lives."""
+    return pid_of(os.path.join(_home(), "run", "engine.pid"))
 
 
 def start() -> Command:

@@ -1,0 +1,145 @@
+"""What Atoll's long-lived processes share: a lock with a pid in it, a log, an event loop, and a byte that says "ready".
+
+    with sole(instance.run / "engine.pid", "engine"):     the process itself
+    pid_of(instance.run / "engine.pid")                   whoever asks whether it lives
+    spawn("atoll.node.daemon", log=..., home=...)         whoever starts it
+
+A lock, not a pid alone, tells life: it goes with its process, however that ends. Imports stay few: the command line's quick path starts
+engines.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+
+from atoll.errors import Conflict, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from pathlib import Path
+    from typing import Any
+
+LOG_MAX = 10 << 20  # bytes of a log before it is rotated, once
+START_TIMEOUT_S = 60  # a first start compiles a seccomp filter and may wait for a slow disk
+END_TIMEOUT_S = 30  # for a process whose ready pipe has closed to be gone
+LAST_WORDS = 2000  # bytes of a log shown when its process dies at the start
+
+
+@contextmanager
+def sole(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock of PATH, with our pid in it. Raises Conflict naming the process that has it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(fd, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise Conflict(f"another {what} holds {path} already: process {holder}") from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.ftruncate(fd, 0)
+    finally:
+        os.close(fd)
+
+
+def pid_of(path: str | Path) -> int | None:
+    """The process that holds PATH's lock; None where none lives."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.pread(fd, 32, 0) or b"0") or None
+    finally:
+        os.close(fd)
+    return None
+
+
+def set_up_logging(path: Path) -> None:
+    """One line an event, to PATH, which is rotated once."""
+    import logging
+    import logging.handlers
+
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=LOG_MAX, backupCount=1)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+
+
+def ready_fd(words: list[str], program: str, description: str) -> int | None:
+    """The value of `--ready-fd`, the only flag such a process has."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--ready-fd", type=int, help="descriptor that gets one byte when the process answers")
+    value = parser.parse_args(words).ready_fd
+    return None if value is None else int(value)
+
+
+def tell_ready(fd: int | None) -> None:
+    if fd is not None:
+        os.write(fd, b"1")
+        os.close(fd)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run MAIN to its end, on uvloop where it is there (its wheel is not, for every platform)."""
+    import asyncio
+
+    factory: Callable[[], asyncio.AbstractEventLoop] | None
+    try:
+        import uvloop
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main)
+
+
+def spawn(module: str, *, log: str | Path, home: str | Path, interpreter: str) -> None:
+    """Start MODULE in the background and return when it has said that it is ready; it does so by a pipe, so nothing is polled.
+
+    Raises Unavailable with its last words where it does not come up.
+    """
+    import select
+    import subprocess
+
+    os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
+    ready, done = os.pipe()
+    try:
+        with open(log, "ab") as output:
+            begin = output.tell()
+            process = subprocess.Popen(
+                [interpreter, "-P", "-m", module, "--ready-fd", str(done)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                pass_fds=(done,),
+                start_new_session=True,
+                cwd="/",
+                env={**os.environ, "ATOLL_HOME": str(home)},
+            )
+    finally:
+        os.close(done)
+    try:
+        answered, _, _ = select.select([ready], [], [], START_TIMEOUT_S)
+        if answered and os.read(ready, 1):
+            return
+    finally:
+        os.close(ready)
+    # A pipe that closed without a byte: the process is on its way out.
+    state = f"ended with status {process.wait(END_TIMEOUT_S)}" if answered else "did not answer in time"
+    with open(log, "rb") as written:
+        written.seek(begin)
+        words = written.read()[-LAST_WORDS:].decode(errors="replace").strip()
+    raise Unavailable(f"{module} {state}" + (f":\n{words}" if words else "") + f"\nIts log: {log}")

@@ -1,0 +1,36 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from atoll import process
+from atoll.errors import Conflict, Unavailable
+
+
+def test_a_lock_tells_who_lives(tmp_path):
+    path = tmp_path / "run" / "x.pid"
+    assert process.pid_of(path) is None
+    with process.sole(path, "thing"):
+        assert process.pid_of(path) == os.getpid()
+        with pytest.raises(Conflict, match=f"another thing holds .* already: process {os.getpid()}"), process.sole(path, "thing"):
+            pass
+    assert process.pid_of(path) is None
+
+
+def test_the_lock_goes_with_a_killed_process(tmp_path):
+    path = tmp_path / "x.pid"
+    program = (
+        f"from pathlib import Path; from atoll.process import sole\nwith sole(Path({str(path)!r}), 'x'): print(1, flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"1\n"
+        assert process.pid_of(path) == child.pid
+        child.kill()
+    assert process.pid_of(path) is None
+
+
+def test_what_does_not_come_up_says_its_last_words(tmp_path):
+    with pytest.raises(Unavailable, match=r"ended with status 1:\n.*No module named atoll.absent") as caught:
+        process.spawn("atoll.absent", log=tmp_path / "logs" / "x.log", home=tmp_path, interpreter=sys.executable)
+    assert str(tmp_path / "logs" / "x.log") in str(caught.value)
