@@ -18,7 +18,7 @@ from atoll.images.tarheader import TRAILER, encode, padding
 
 NAME = "docker.io/library/hello-world"
 PROGRAM = b"hello"
-CREATED = "2026-01-01T00:00:00Z"  # fixed, so that the image is the same everywhere
+CREATED = "2026-11-23T00:00:00Z"  # when this program was last changed: the same everywhere, so the id is too
 LOAD_ADDRESS = 0x400000
 HEADERS = 64 + 56  # ELF header and one program header
 _EM_X86_64, _EM_AARCH64 = 62, 183
