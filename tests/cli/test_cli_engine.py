@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 import time
 
 import pytest
@@ -189,3 +190,15 @@ def test_completion(atoll, engine):
     script = atoll("completion", "bash").stdout
     asked = f'{script}\nCOMP_WORDS=(atoll ps --fo); COMP_CWORD=2; PATH="{os.path.dirname(ATOLL)}:$PATH"; _atoll; echo "${{COMPREPLY[@]}}"'
     assert subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=engine.environ, check=True).stdout == "--format\n"
+
+
+def test_who_is_not_root_is_told_so(tmp_path):
+    environ = {**os.environ, "ATOLL_HOME": str(tmp_path / "home")}
+    program = "import os, sys; os.setuid(65534); from atoll.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    tmp_path.chmod(0o777)
+    done = subprocess.run(
+        [sys.executable, "-c", program, "run", "hello-world"], env=environ, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 125
+    assert "containers need root for now: run atoll with sudo" in done.stderr
+    assert "Traceback" not in done.stderr

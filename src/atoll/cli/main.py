@@ -27,6 +27,7 @@ class Context:
     host: str | None = None
     debug = False
     program = "atoll"
+    failure = 1  # the exit status of a fault of ours; `run` has 125, since 1 may be the container's own
 
 
 def main(words: list[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def _report(error: Exception) -> int:
 
     if isinstance(error, EngineError):
         print(f"{Context.program}: Error response from daemon: {error}", file=sys.stderr)
-        return getattr(error, "exit_status", 1)
+        return error.exit_status
     known = isinstance(error, AtollError) or type(error).__name__ in ("EngineUnreachable", "CommandFailed")
     if known or isinstance(error, OSError):
         print(f"{Context.program}: {error}", file=sys.stderr)
@@ -63,7 +64,7 @@ def _report(error: Exception) -> int:
         print(
             f"{Context.program}: unexpected {type(error).__name__}: {error}\nRun the command again with -D to see where.", file=sys.stderr
         )
-    return int(getattr(error, "exit_status", 1))
+    return int(getattr(error, "exit_status", Context.failure))
 
 
 def _dispatch(words: list[str]) -> int:
@@ -102,6 +103,7 @@ def _verb(verbs: Mapping[str, tuple[str, str]], prefix: str, words: list[str]) -
     if name not in verbs:
         print(f"{Context.program}: unknown command: {prefix} {name}\n\nRun '{prefix} --help' for more information", file=sys.stderr)
         return 1
+    Context.failure = USAGE_ERROR if name == "run" else 1
     command = load(verbs[name][0])
     path = f"{prefix} {name}"
     if name in PASS_THROUGH:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 class CommandFailed(Exception):
     """A verb's own failure; `exit_status` is the command's."""
 
-    def __init__(self, message: str, exit_status: int = 1) -> None:
+    def __init__(self, message: str, exit_status: int | None = None) -> None:
         super().__init__(message)
-        self.exit_status = exit_status
+        self.exit_status = Context.failure if exit_status is None else exit_status
 
 
 def engine() -> Engine:

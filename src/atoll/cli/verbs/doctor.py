@@ -9,6 +9,7 @@ import sys
 
 from atoll.cli import human
 from atoll.cli.flags import Command, Flag, Options
+from atoll.cli.start import NEEDS_ROOT
 from atoll.home import ENGINE_SOCKET, home_directory
 
 TYPE_CHECKING = False
@@ -52,7 +53,7 @@ def _kernel(machine: Machine) -> Iterator[Finding]:
     if machine.root:
         yield OK, "user", "root", ""
     else:
-        yield PROBLEM, "user", f"uid {os.geteuid()}", "containers need root for now: run atoll with sudo"
+        yield PROBLEM, "user", f"uid {os.geteuid()}", NEEDS_ROOT
     missing = sorted(NEEDED_CAPABILITIES - machine.capabilities)
     if missing and machine.root:
         yield PROBLEM, "capabilities", f"without {', '.join(missing)}", "this root is confined: start the outer container with --privileged"
