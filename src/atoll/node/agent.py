@@ -26,9 +26,9 @@ from atoll.node.mirror import MirrorPods
 from atoll.node.nameserver import NameServer
 from atoll.node.objects import WatchedObjects
 from atoll.node.pods.kubelet import Kubelet
+from atoll.node.pods.live import Surroundings
 from atoll.node.pods.pulls import Pulls
 from atoll.node.pods.sandbox import Sandboxes
-from atoll.node.pods.worker import Surroundings
 from atoll.node.proxy import ServiceProxy
 from atoll.node.proxy.proxy import ensure_service_route
 from atoll.node.registration import Registration

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from atoll.client.objects import Object
+from atoll.client.recorder import EventType
 from atoll.engine import Engine
 from atoll.errors import AtollError, Conflict, NotFound
 from atoll.node.pods.model import ContainerState
@@ -15,8 +16,9 @@ from atoll.node.probes.handlers import Target, act
 
 HOOK_MAX_S = 30.0 * 60
 KILL_WAIT_S = 10.0
+DEFAULT_GRACE_S = 30  # terminationGracePeriodSeconds of a pod that says nothing
 
-Tell = Callable[[str, str, str, str], None]
+Tell = Callable[[EventType, str, str, str], None]
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from atoll.client.objects import Object
 from atoll.client.resources import CONFIG_MAPS, SECRETS, Resource
-from atoll.errors import InvalidInput, NotFound
+from atoll.errors import InvalidInput
 from atoll.node.pods.fields import field_value, resource_value
 
 Fetch = Callable[[Resource, str], Awaitable[Object | None]]  # an object of the pod's namespace by name; None where there is none
@@ -139,10 +139,4 @@ def _links(name: str, address: str, ports: Iterable[Object]) -> dict[str, str]:
             found[f"{name}_SERVICE_PORT_{port['name'].upper().replace('-', '_')}"] = number
         link = f"{name}_PORT_{number}_{protocol}"
         found |= {link: url, f"{link}_PROTO": protocol.lower(), f"{link}_PORT": number, f"{link}_ADDR": address}
-    return found
-
-
-def require(found: Object | None, what: str) -> Object:
-    if found is None:
-        raise NotFound(f"{what} not found")
     return found

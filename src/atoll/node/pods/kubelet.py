@@ -21,7 +21,8 @@ from atoll.engine.containers.record import Container
 from atoll.errors import AtollError, NotFound
 from atoll.node.directories import pods_directory
 from atoll.node.pods import model
-from atoll.node.pods.worker import PodWorker, Surroundings
+from atoll.node.pods.live import Surroundings
+from atoll.node.pods.worker import PodWorker
 
 LEAVE_S = 40.0  # for pods to end when the node leaves: their grace is cut to LEAVE_GRACE_S
 LEAVE_GRACE_S = 5.0

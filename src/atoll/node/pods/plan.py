@@ -92,7 +92,7 @@ class _Steps:
                 self.consider(container, self.policy(container))
 
     def policy(self, container: Object) -> str:
-        if container.get("targetContainerName") is not None or container in (self.spec.get("ephemeralContainers") or ()):
+        if container in (self.spec.get("ephemeralContainers") or ()):
             return "Never"
         return str(container.get("restartPolicy") or self.spec.get("restartPolicy") or "Always")
 

@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from atoll.client.objects import Object
+from atoll.client.recorder import EventType
 from atoll.errors import AtollError, InvalidInput, Unavailable
 from atoll.images import Image, ImageStore, parse
 
@@ -24,7 +25,7 @@ BACKOFF_BASE_S = 10.0  # kubelet's, for images
 BACKOFF_MAX_S = 300.0
 DEFAULT_REGISTRY = "docker.io"
 
-Tell = Callable[[str, str, str], None]  # event type, reason, message
+Tell = Callable[[EventType, str, str], None]  # event type, reason, message
 
 
 class PullError(AtollError):

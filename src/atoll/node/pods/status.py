@@ -5,7 +5,7 @@ The rules are the kubelet's (pkg/kubelet/kubelet_pods.go, status/generate.go), t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from atoll.client.objects import Object, condition_of
@@ -33,7 +33,6 @@ class Facts:
     messages: Mapping[str, str] = field(default_factory=dict)  # termination messages by container id
     digests: Mapping[str, str] = field(default_factory=dict)  # image id to the name with digest it was pulled by
     is_ending: bool = False  # deleted, or its end is decided: nothing starts again
-    rejection: tuple[str, str] | None = None  # reason and message of a pod this node refuses
 
 
 def pod_status(pod: Object, actual: Actual, facts: Facts) -> Object:
@@ -44,15 +43,6 @@ def pod_status(pod: Object, actual: Actual, facts: Facts) -> Object:
         for name, value in old.items()
         if name in ("qosClass", "nominatedNodeName", "resourceClaimStatuses", "extendedResourceClaimStatus")
     }
-    if facts.rejection:
-        reason, message = facts.rejection
-        return status | {
-            "phase": "Failed",
-            "reason": reason,
-            "message": message,
-            "startTime": old.get("startTime") or timestamp_seconds(facts.now),
-            "conditions": list(old.get("conditions") or ()),
-        }
     shown = _Containers(pod, actual, facts)
     phase = _phase(pod["spec"], shown, facts)
     status["phase"] = phase if old.get("phase") not in ("Succeeded", "Failed") else old["phase"]
@@ -207,13 +197,13 @@ def _phase(spec: Object, shown: _Containers, facts: Facts) -> str:
     codes = [(row["state"].get("terminated") or row["lastState"]["terminated"])["exitCode"] for row in rows]
     policies = {container["name"]: container.get("restartPolicy") or policy for container in spec["containers"]}
     if facts.is_ending or all("terminated" in row["state"] for row in rows):
-        wants = [wants_restart_code(code, policies[row["name"]]) for code, row in zip(codes, rows, strict=True)]
+        wants = [_wants_restart_code(code, policies[row["name"]]) for code, row in zip(codes, rows, strict=True)]
         if facts.is_ending or not any(wants):
             return "Failed" if any(codes) else "Succeeded"
     return "Running"
 
 
-def wants_restart_code(code: int, policy: str) -> bool:
+def _wants_restart_code(code: int, policy: str) -> bool:
     return policy == "Always" or (policy == "OnFailure" and code != 0)
 
 
@@ -287,8 +277,3 @@ def _duration(seconds: float) -> str:
     """As Go prints it: 10s, 1m20s, 5m0s."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"
-
-
-def differs(old: Object, new: Object, *, ignoring: Iterable[str] = ()) -> bool:
-    skipped = set(ignoring)
-    return {k: v for k, v in old.items() if k not in skipped} != {k: v for k, v in new.items() if k not in skipped}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from atoll.client.objects import Object
+from atoll.client.recorder import EventType
 from atoll.engine import Engine
 from atoll.errors import NotSupported
 from atoll.node.pods.model import ContainerState, Health
@@ -20,7 +21,7 @@ from atoll.node.probes.handlers import Outcome, Target, act
 KINDS = ("startupProbe", "livenessProbe", "readinessProbe")
 _TITLES = {"startupProbe": "Startup", "livenessProbe": "Liveness", "readinessProbe": "Readiness"}
 
-Tell = Callable[[str, str, str, str], None]  # event type, reason, message, container
+Tell = Callable[[EventType, str, str, str], None]  # event type, reason, message, container
 
 log = logging.getLogger(__name__)
 

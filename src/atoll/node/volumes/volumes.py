@@ -125,20 +125,30 @@ class Volumes:
         """Seconds until something of the pod's volumes must be renewed without being told."""
         return self.tokens.renewal(uid)
 
-    async def tear_down(self, uid: str) -> None:
-        """Unmounts what is ours and removes the pod's directory. Idempotent. Data of claims and of the host stays."""
+    async def release(self, uid: str) -> None:
+        """Of a pod that has ended and whose object stays: nothing is followed or mounted for it any more. Idempotent."""
         self._objects.release(uid)
         self.tokens.forget(uid)
         self._read_only = {key for key in self._read_only if key[0] != uid}
+        await asyncio.to_thread(unmount_below, PodDirectory.of(self._instance, uid).root)
+
+    async def tear_down(self, uid: str) -> None:
+        """Release, and remove the pod's directory. Idempotent. Data of claims and of the host stays."""
+        await self.release(uid)
         await asyncio.to_thread(remove_directory, PodDirectory.of(self._instance, uid))
 
 
 def remove_directory(directory: PodDirectory) -> None:
-    """All mounts below the pod's directory first, the innermost before the outer; never a file of what is still mounted."""
-    for point in mounted_below(directory.root):
-        mounts.unmount(point, mounts.MNT_DETACH)
+    """Mounts go first: never a file of what is still mounted."""
+    unmount_below(directory.root)
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(directory.root)
+
+
+def unmount_below(root: Path) -> None:
+    """The innermost before the outer."""
+    for point in mounted_below(root):
+        mounts.unmount(point, mounts.MNT_DETACH)
 
 
 def mounted_below(root: Path) -> list[str]:
