@@ -163,7 +163,7 @@ def busybox_tar() -> bytes:
         for name in names:
             if name != "busybox":
                 entry = tarfile.TarInfo(f"bin/{name}")
-                entry.type, entry.linkname = tarfile.LNKTYPE, "bin/busybox"
+                entry.type, entry.linkname, entry.mode = tarfile.LNKTYPE, "bin/busybox", 0o755  # dockerd applies a link's mode
                 tar.addfile(entry)
         _add(tar, "etc/passwd", b"root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/home:/bin/sh\n")
         _add(tar, "etc/group", b"root:x:0:\nuser:x:1000:\nextra:x:2000:user\n")
