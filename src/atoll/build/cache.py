@@ -7,11 +7,14 @@ the last entry.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import sqlite3
 import time
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +42,18 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
 
 
+@dataclass(slots=True)
+class _Turn:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+
+
 class Cache:
     def __init__(self, path: Path, leases: Leases, snapshots: Snapshots) -> None:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._leases = leases
         self._snapshots = snapshots
+        self._turns: dict[str, _Turn] = {}
         self._database = sqlite3.connect(path, isolation_level=None)
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
@@ -51,6 +61,19 @@ class Cache:
 
     def close(self) -> None:
         self._database.close()
+
+    @asynccontextmanager
+    async def turn(self, key: str) -> AsyncIterator[None]:
+        """One at a time: who comes second finds what the first has made."""
+        turn = self._turns.setdefault(key, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[key]
 
     def find(self, key: str) -> Entry | None:
         row = self._database.execute("SELECT created, chain FROM steps WHERE key = ?", (key,)).fetchone()

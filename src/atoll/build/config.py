@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
+import signal
 from collections.abc import Callable
 from typing import Any
 
 from atoll.build.syntax import Instruction
 from atoll.build.words import Expander, split_words
-from atoll.errors import InvalidInput, NotSupported
+from atoll.errors import InvalidInput
 from atoll.units import parse_duration
 
 Config = dict[str, Any]
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?$", re.IGNORECASE)
 PORT_MAX = 65535
-ALONE = re.compile(r"<<-?\s*(?:\"[^\"]+\"|'[^']+'|\w[\w.]*)$")
+HEALTH_MIN_NS = 1_000_000
+SIGNALS_MAX = 64
 
 
 def environment(config: Config) -> dict[str, str]:
@@ -29,17 +31,9 @@ def shell(config: Config) -> list[str]:
 
 
 def command(config: Config, instruction: Instruction) -> list[str]:
-    """The exec form's words as they are, or the shell form behind the shell.
-
-    A here-document that stands alone is the script itself; beside other words it goes to the shell as it stands. Raises NotSupported.
-    """
+    """The exec form's words as they are, or the shell form behind the shell; here-documents go to the shell as they stand."""
     if instruction.words is not None:
         return list(instruction.words)
-    if len(instruction.heredocs) == 1 and ALONE.match(instruction.text):
-        script = instruction.heredocs[0].content
-        if script.startswith("#!"):
-            raise NotSupported(f"a here-document with an interpreter of its own (#!) is not supported yet: line {instruction.line}")
-        return [*shell(config), script]
     text = instruction.text
     for heredoc in instruction.heredocs:
         text += f"\n{heredoc.content}{heredoc.name}"
@@ -65,38 +59,42 @@ def pairs(text: str, expander: Expander, name: str) -> list[tuple[str, str]]:
     return found
 
 
-def apply(config: Config, instruction: Instruction, expander: Expander) -> Config:
-    """A copy of CONFIG after INSTRUCTION. Raises InvalidInput; KeyError for an instruction that touches files."""
-    changed = copy.deepcopy(config)
-    CHANGES[instruction.name](changed, instruction, expander)
-    return changed
+def apply(config: Config, instruction: Instruction, expander: Expander) -> tuple[Config, str]:
+    """A copy of CONFIG after INSTRUCTION, and the instruction's words, expanded, as history has them.
+
+    Raises InvalidInput; KeyError for an instruction that touches files.
+    """
+    changed = dict(config)
+    return changed, CHANGES[instruction.name](changed, instruction, expander)
 
 
-def _env(config: Config, instruction: Instruction, expander: Expander) -> None:
-    known = environment(config)
-    known.update(pairs(instruction.text, expander, "ENV"))
+def _env(config: Config, instruction: Instruction, expander: Expander) -> str:
+    known, given = environment(config), pairs(instruction.text, expander, "ENV")
+    known.update(given)
     config["Env"] = [f"{name}={value}" for name, value in known.items()]
+    return " ".join(f"{name}={value}" for name, value in given)
 
 
-def _label(config: Config, instruction: Instruction, expander: Expander) -> None:
-    config["Labels"] = {**(config.get("Labels") or {}), **dict(pairs(instruction.text, expander, "LABEL"))}
+def _label(config: Config, instruction: Instruction, expander: Expander) -> str:
+    given = pairs(instruction.text, expander, "LABEL")
+    config["Labels"] = {**(config.get("Labels") or {}), **dict(given)}
+    return " ".join(f"{name}={value}" for name, value in given)
 
 
-def _maintainer(config: Config, instruction: Instruction, expander: Expander) -> None:
-    config["Labels"] = {**(config.get("Labels") or {}), "maintainer": instruction.text}
-
-
-def _cmd(config: Config, instruction: Instruction, expander: Expander) -> None:
+def _cmd(config: Config, instruction: Instruction, expander: Expander) -> str:
     config["Cmd"] = command(config, instruction)
+    return instruction.text
 
 
-def _entrypoint(config: Config, instruction: Instruction, expander: Expander) -> None:
+def _entrypoint(config: Config, instruction: Instruction, expander: Expander) -> str:
     config["Entrypoint"] = command(config, instruction)
+    return instruction.text
 
 
-def _expose(config: Config, instruction: Instruction, expander: Expander) -> None:
+def _expose(config: Config, instruction: Instruction, expander: Expander) -> str:
     ports = dict(config.get("ExposedPorts") or {})
-    for word in (part for text in expander.split(instruction.text) for part in text.split()):
+    words = [part for text in expander.split(instruction.text) for part in text.split()]
+    for word in words:
         match = PORT.match(word)
         first = int(match[1]) if match else 0
         last = int(match[2] or first) if match else 0
@@ -104,43 +102,50 @@ def _expose(config: Config, instruction: Instruction, expander: Expander) -> Non
             raise InvalidInput(f"invalid containerPort: {word}")
         ports.update({f"{port}/{(match[3] or 'tcp').lower()}": {} for port in range(first, last + 1)})
     config["ExposedPorts"] = ports
+    return " ".join(words)
 
 
-def _volume(config: Config, instruction: Instruction, expander: Expander) -> None:
+def _volume(config: Config, instruction: Instruction, expander: Expander) -> str:
     words = [expander.word(word) for word in instruction.words] if instruction.words is not None else expander.split(instruction.text)
     if not all(word.strip() for word in words):
         raise InvalidInput("VOLUME specified can not be an empty string")
     config["Volumes"] = {**(config.get("Volumes") or {}), **{word: {} for word in words}}
+    return f"[{' '.join(words)}]"
 
 
-def _user(config: Config, instruction: Instruction, expander: Expander) -> None:
+def _user(config: Config, instruction: Instruction, expander: Expander) -> str:
     config["User"] = expander.word(instruction.text)
+    return str(config["User"])
 
 
-def _stopsignal(config: Config, instruction: Instruction, expander: Expander) -> None:
-    config["StopSignal"] = expander.word(instruction.text)
+def _stopsignal(config: Config, instruction: Instruction, expander: Expander) -> str:
+    name = expander.word(instruction.text)
+    known = {one.name for one in signal.Signals} | {f"SIGRTMIN+{offset}" for offset in range(1, SIGNALS_MAX - signal.SIGRTMIN)}
+    is_number = name.isdigit() and 0 < int(name) <= SIGNALS_MAX
+    if not is_number and f"SIG{name.upper().removeprefix('SIG')}" not in known:
+        raise InvalidInput(f"Invalid signal: {name}")
+    config["StopSignal"] = name
+    return name
 
 
-def _shell(config: Config, instruction: Instruction, expander: Expander) -> None:
+def _shell(config: Config, instruction: Instruction, expander: Expander) -> str:
     config["Shell"] = list(instruction.words or ())
+    return f"[{' '.join(config['Shell'])}]"
 
 
-def _onbuild(config: Config, instruction: Instruction, expander: Expander) -> None:
-    trigger = instruction.text.split(None, 1)[0].upper()
-    if trigger == "ONBUILD":
-        raise InvalidInput("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed")
-    if trigger in ("FROM", "MAINTAINER"):
-        raise InvalidInput(f"{trigger} isn't allowed as an ONBUILD trigger")
-    config["OnBuild"] = [*(config.get("OnBuild") or ()), instruction.text]
+def _onbuild(config: Config, instruction: Instruction, expander: Expander) -> str:
+    bodies = [f"\n{heredoc.content}{heredoc.name}" for heredoc in instruction.heredocs]
+    config["OnBuild"] = [*(config.get("OnBuild") or ()), instruction.text + "".join(bodies)]
+    return instruction.text
 
 
-def _healthcheck(config: Config, instruction: Instruction, expander: Expander) -> None:
+def _healthcheck(config: Config, instruction: Instruction, expander: Expander) -> str:
     kind, *rest = instruction.text.split(None, 1)
     if kind.upper() == "NONE":
         if rest:
             raise InvalidInput("HEALTHCHECK NONE takes no arguments")
         config["Healthcheck"] = {"Test": ["NONE"]}
-        return
+        return instruction.text
     if kind.upper() != "CMD":
         raise InvalidInput(f"unknown type {json.dumps(kind)} in HEALTHCHECK (try CMD)")
     if not rest:
@@ -155,8 +160,8 @@ def _healthcheck(config: Config, instruction: Instruction, expander: Expander) -
         value = instruction.flag(flag)
         if value is not None:
             nanoseconds = parse_duration(expander.word(value))
-            if nanoseconds < 0:
-                raise InvalidInput(f"interval {json.dumps(flag)} cannot be less than 1ms")
+            if nanoseconds < 0 or 0 < nanoseconds < HEALTH_MIN_NS:
+                raise InvalidInput(f"Interval {json.dumps(flag)} cannot be less than 1ms")
             check[field] = nanoseconds
     retries = instruction.flag("retries")
     if retries is not None:
@@ -164,6 +169,7 @@ def _healthcheck(config: Config, instruction: Instruction, expander: Expander) -
             raise InvalidInput(f"--retries must be a whole number, not {retries}")
         check["Retries"] = int(retries)
     config["Healthcheck"] = check
+    return instruction.text
 
 
 def _health_test(text: str) -> list[str]:
@@ -177,14 +183,13 @@ def _health_test(text: str) -> list[str]:
     return ["CMD-SHELL", text]
 
 
-CHANGES: dict[str, Callable[[Config, Instruction, Expander], None]] = {
+CHANGES: dict[str, Callable[[Config, Instruction, Expander], str]] = {
     "CMD": _cmd,
     "ENTRYPOINT": _entrypoint,
     "ENV": _env,
     "EXPOSE": _expose,
     "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
-    "MAINTAINER": _maintainer,
     "ONBUILD": _onbuild,
     "SHELL": _shell,
     "STOPSIGNAL": _stopsignal,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,37 @@ from typing import Any, Protocol
 
 from atoll.images import Image, Layer, Progress
 
-Output = Callable[[bytes], None]
+Output = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A directory or file of the builder's own, at `target`."""
+
+    target: str
+    source: Path
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """`path` of the merged directories `lowers` (top first), at `target`. What a writable one gets is thrown away with the step."""
+
+    target: str
+    lowers: Sequence[Path]
+    path: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A tmpfs at `target`; `size` in bytes, 0 for the kernel's own limit."""
+
+    target: str
+    size: int
+
+
+StepMount = Bind | Merged | Memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +53,7 @@ class Step:
     environment: Sequence[str]
     network: str
     limits: Mapping[str, Any]
+    mounts: Sequence[StepMount] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +63,7 @@ class Ran:
     code: int
     upper: Path
     ignore: Sequence[str]
+    out_of_memory: bool = False
 
 
 class Executor(Protocol):

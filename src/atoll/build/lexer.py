@@ -11,17 +11,19 @@ from atoll.build.syntax import DockerfileError, Heredoc
 SIZE_MAX = 2 << 20  # bytes; the reference builder refuses more than 2 MB of Dockerfile
 DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 DIRECTIVES = frozenset({"syntax", "escape", "check"})
-HEREDOC = re.compile(r"<<(-?)\s*(?:\"([^\"]+)\"|'([^']+)'|([a-zA-Z_][a-zA-Z0-9_.]*))")
-WITH_HEREDOCS = frozenset({"RUN", "COPY", "ADD"})
+# At the start of a word, the name right behind it: `$((1 << 4))`, `$((1<<4))` and the shell's own `cat << EOF` are none of ours.
+HEREDOC = re.compile(r"\d*<<(-?)(?:\"([^\"]+)\"|'([^']+)'|([^\s<>\"'|&;()]+))")
+WITH_HEREDOCS = re.compile(r"(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Logical:
-    """One instruction's text, on one line, and where it began."""
+    """One instruction's text, on one line, and where it began. `has_gap`: an empty line stood within a continuation."""
 
     text: str
     line: int
     heredocs: tuple[Heredoc, ...] = ()
+    has_gap: bool = False
 
 
 def read_directives(lines: list[str]) -> tuple[dict[str, str], int]:
@@ -44,53 +46,57 @@ def logical_lines(lines: list[str], first: int, escape: str) -> Iterator[Logical
     number = first
     while number < len(lines):
         start = number
-        line = lines[number].lstrip() if lines[number].strip() else ""
-        number += 1
-        if not line or line.startswith("#"):
-            continue
-        parts = []
-        while match := continued.search(line):
-            parts.append(line[: match.start()])
-            line = ""
-            # Comments and blank lines between continuations are passed over.
-            while number < len(lines):
-                line = lines[number]
-                number += 1
-                if line.strip() and not line.lstrip().startswith("#"):
-                    break
-                line = ""
-            else:
-                break
-        parts.append(line)
-        text = "".join(parts).strip()
+        text, number, has_gap = _joined(lines, number, continued)
         if not text:
             continue
         heredocs: list[Heredoc] = []
-        if text.split(None, 1)[0].upper() in WITH_HEREDOCS:
-            for chomp, name, expand in _openings(text):
+        if WITH_HEREDOCS.match(text):
+            for opening, chomp, name, expand in _openings(text):
                 content, number = _heredoc(lines, number, name, start + 1, strip=bool(chomp))
-                heredocs.append(Heredoc(name, content, expand))
-        yield Logical(text, start + 1, tuple(heredocs))
+                heredocs.append(Heredoc(name, content, expand, opening))
+        yield Logical(text, start + 1, tuple(heredocs), has_gap)
 
 
-def _openings(text: str) -> Iterator[tuple[str, str, bool]]:
-    """`<<` openings outside quotes; `<<<` is the shell's here-string and none of ours."""
+def _joined(lines: list[str], number: int, continued: re.Pattern[str]) -> tuple[str, int, bool]:
+    """The logical line that begins at index NUMBER, "" for a comment or a blank; the index behind it; whether it has a gap."""
+    line = lines[number].lstrip()
+    number += 1
+    if not line or line.startswith("#"):
+        return "", number, False
+    parts, has_gap = [], False
+    while match := continued.search(line):
+        parts.append(line[: match.start()])
+        line = ""
+        # Comments and blank lines between continuations are passed over.
+        while number < len(lines) and _is_passed_over(lines[number]):
+            has_gap |= not lines[number].strip()
+            number += 1
+        if number < len(lines):
+            line = lines[number]
+            number += 1
+    return "".join([*parts, line]).strip(), number, has_gap
+
+
+def _is_passed_over(line: str) -> bool:
+    bare = line.strip()
+    return not bare or bare.startswith("#")
+
+
+def _openings(text: str) -> Iterator[tuple[str, str, str, bool]]:
+    """`<<` openings at the start of words outside quotes; `<<<` is the shell's here-string and none of ours."""
     quote = ""
     position = 0
     while position < len(text):
         char = text[position]
         if quote:
             quote = "" if char == quote else quote
-        elif char in "\"'":
-            quote = char
-        elif text.startswith("<<<", position):
-            position += 3
-            continue
-        elif text.startswith("<<", position) and (match := HEREDOC.match(text, position)):
+        elif text[position - 1].isspace() and (match := HEREDOC.match(text, position)):
             quoted = match[2] or match[3]
-            yield match[1], quoted or match[4], not quoted
+            yield match[0], match[1], quoted or match[4], not quoted
             position = match.end()
             continue
+        elif char in "\"'":
+            quote = char
         position += 1
 
 

@@ -9,7 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`arguments` are --build-arg values (None: named without a value). `limits` are HostConfig fields for RUN steps."""
+    """`arguments` are --build-arg values (None: named without a value). `limits` are HostConfig fields for RUN steps.
+
+    `remote` is where the context is fetched from, "" where the client sends it.
+    """
 
     dockerfile: str = "Dockerfile"
     tags: Sequence[str] = ()
@@ -18,6 +21,7 @@ class Options:
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = "default"
     platform: str = ""
+    remote: str = ""
     no_cache: bool = False
     pull: bool = False
     quiet: bool = False

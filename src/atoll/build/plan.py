@@ -1,12 +1,16 @@
-"""Which stages a target needs, and in which order: the graph between FROM, COPY --from, and the stages they name."""
+"""Which stages a target needs, and in which order: the graph between FROM, COPY --from, RUN --mount=from, and the stages they name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from atoll.build.syntax import Dockerfile, DockerfileError, Stage
+from atoll.build.mounts import origins
+from atoll.build.state import SCRATCH
+from atoll.build.syntax import Dockerfile, DockerfileError, Instruction, Stage
 from atoll.build.words import Expander
 from atoll.errors import InvalidInput
+
+NUMBER_MAX = 6  # digits of a stage's number
 
 
 class Plan:
@@ -38,7 +42,7 @@ class Plan:
         for stage in reversed(self._file.stages[:before]):
             if stage.name and stage.name == name.lower():
                 return stage
-        if name.isdigit() and int(name) < before:
+        if _is_number(name) and int(name) < before:
             return self._file.stages[int(name)]
         return None
 
@@ -53,22 +57,39 @@ class Plan:
         return [stage for stage in self._file.stages if stage.index in wanted]
 
     def _uses(self, stage: Stage) -> Iterator[Stage]:
-        base = self.stage_named(self.bases[stage.index], stage.index)
-        if base is not None and not self.bases[stage.index].isdigit():
+        base = self.base_stage(stage)
+        if base is not None:
             yield base
         for instruction in stage.body:
-            name = instruction.flag("from") if instruction.name == "COPY" else None
-            if not name:
-                continue
-            if name.lower() == stage.name:
-                raise DockerfileError(instruction.line, f"circular dependency detected on stage: {name}")
-            found = self.stage_named(name, stage.index)
-            if found is None and name.isdigit():
-                raise DockerfileError(instruction.line, f"invalid from flag value {name}: invalid context value: there is no such stage")
-            if found is not None:
-                yield found
+            for name in _origins(instruction):
+                found = self.stage_named(name, stage.index)
+                if found is not None:
+                    yield found
+                elif name.lower() == stage.name:
+                    raise DockerfileError(instruction.line, f"circular dependency detected on stage: {name}")
+                elif _is_number(name):
+                    raise DockerfileError(
+                        instruction.line, f"invalid from flag value {name}: invalid context value: there is no such stage"
+                    )
 
-    def is_stage(self, stage: Stage) -> Stage | None:
+    def base_stage(self, stage: Stage) -> Stage | None:
         """The stage that STAGE's FROM names, if it names one."""
         base = self.bases[stage.index]
-        return None if base.isdigit() else self.stage_named(base, stage.index)
+        return None if _is_number(base) or base.lower() == SCRATCH else self.stage_named(base, stage.index)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit() and len(name) <= NUMBER_MAX
+
+
+def _origins(instruction: Instruction) -> list[str]:
+    """The stages or images an instruction takes files from; those of ONBUILD are the affair of who builds on the image."""
+    try:
+        if instruction.name == "RUN":
+            return origins(instruction)
+        name = instruction.flag("from") if instruction.name == "COPY" else None
+        if name and "$" in name:
+            raise InvalidInput(f"'{name}' from doesn't support variable expansion: define an alias stage instead")
+    except InvalidInput as error:
+        raise DockerfileError(instruction.line, str(error)) from error
+    return [name] if name else []

@@ -1,31 +1,43 @@
 """Where a build's RUN steps run: ordinary containers of the engine, so that limits, networks, seccomp and trust are theirs too.
 
 A step's container is made from an image of the step's state that nobody else sees, carries a label, and is gone when the step is over;
-what a crash leaves is removed at the next start.
+what a crash leaves is removed at the next start. Mounts of merged layers stand in run/build while their step runs: the keeper, another
+process, could not reach a mount that is attached nowhere.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from atoll.build.executor import Output, Ran, Step
+from atoll.build.executor import Bind, Memory, Merged, Output, Ran, Step, StepMount
+from atoll.build.threads import in_thread, to_its_end
 from atoll.engine.containers.changes import OURS
 from atoll.engine.containers.containers import Containers
 from atoll.engine.platforms import platform_of
 from atoll.engine.services import Services
-from atoll.errors import NotFound
+from atoll.engine.streams import Session
+from atoll.errors import NotFound, SystemFailure
 from atoll.images import Image, Progress, parse
+from atoll.kernel import mounts
+from atoll.kernel.detached import mount_overlay
 
 registry_auths: ContextVar[Mapping[str, Any]] = ContextVar("registry_auths", default=MappingProxyType({}))
 """Credentials by registry domain, of the build that runs in this context: the builder's own words know nothing of registries."""
 
 STEP_LABEL = "dev.atoll.build-step"
 NOT_FOR_A_STEP = frozenset({"Cmd", "Entrypoint", "Healthcheck", "Volumes", "ExposedPorts", "OnBuild", "Labels"})
+# The output is told as it comes and belongs to no log; a step is no init and gets no signals but KILL.
+HOST = {"LogConfig": {"Type": "none", "Config": {}}}
 
 
 class BuildExecutor:
@@ -34,36 +46,83 @@ class BuildExecutor:
     def __init__(self, services: Services, containers: Containers) -> None:
         self._services = services
         self._containers = containers
+        self._mounts = services.instance.run / "build"
 
     @asynccontextmanager
     async def run(self, step: Step, begun: Callable[[str], None], output: Output) -> AsyncIterator[Ran]:
         images = self._services.images
         config = {name: value for name, value in step.config.items() if name not in NOT_FOR_A_STEP}
-        # The label keeps it from being any image a user has.
-        image = images.create_image({"config": {**config, "Labels": {STEP_LABEL: "state"}}, "history": []}, step.layers)
-        container = ""
-        try:
-            container = await self._containers.create(None, self._body(step, image))
-            begun(container)
-            await self._containers.start(container)
-            async for _, data in self._containers.logs(container, follow=True):
-                output(data)
-            ended = await self._containers.wait(container)
-            yield Ran(ended.code, self._containers.get(container).paths.upper, OURS)
-        finally:
-            if container:
-                with contextlib.suppress(NotFound):
-                    await self._containers.remove(container, force=True, volumes=True)
-            await images.remove(image.id, force=True, prune=False)
+        # The label keeps it from being any image a user has; the mounts keep steps apart that run at the same time.
+        labels = {STEP_LABEL: "state"}
+        with ExitStack() as stack:
+            bodies = await in_thread(lambda: [self._mounted(stack, mount) for mount in step.mounts])
+            image = images.create_image({"config": {**config, "Labels": labels}, "history": []}, step.layers)
+            container = ""
+            try:
+                container = await self._containers.create(None, self._body(step, image, bodies))
+                begun(container)
+                session = await self._containers.attach(container)
+                await self._start(container, session, output)
+                ended = await self._containers.wait(container)
+                yield Ran(ended.code, self._containers.get(container).paths.upper, OURS, ended.oom_killed)
+            finally:
+                await to_its_end(self._remove(container, image))
 
-    def _body(self, step: Step, image: Image) -> dict[str, Any]:
+    async def _start(self, container: str, session: Session, output: Output) -> None:
+        try:
+            await self._containers.start(container)
+            async for _, data in session.output():
+                await output(data)
+        finally:
+            self._containers.detach(container, session)
+
+    def _body(self, step: Step, image: Image, bodies: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {
             "Image": image.id,
             "Cmd": list(step.command),
             "Env": list(step.environment),
             "Labels": {STEP_LABEL: "step"},
-            "HostConfig": {"NetworkMode": step.network, **step.limits},
+            "HostConfig": {**HOST, "NetworkMode": step.network, "Mounts": list(bodies), **step.limits},
         }
+
+    async def _remove(self, container: str, image: Image) -> None:
+        if container:
+            with contextlib.suppress(NotFound):
+                await self._containers.remove(container, force=True, volumes=True)
+        with contextlib.suppress(NotFound):  # a step of the same state, beside this one, was done first
+            await self._services.images.remove(image.id, force=True, prune=False)
+
+    def _mounted(self, stack: ExitStack, mount: StepMount) -> dict[str, Any]:
+        """The entry of HostConfig.Mounts; what it needs stands until STACK is closed."""
+        if isinstance(mount, Memory):
+            options = {"Options": [["exec"]], **({"SizeBytes": mount.size} if mount.size else {})}
+            return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
+        if isinstance(mount, Bind):
+            source, writable = mount.source, mount.writable
+        else:
+            source, writable = stack.enter_context(self._merged(mount)) / mount.path, mount.writable
+        return {"Type": "bind", "Source": str(source), "Target": mount.target, "ReadOnly": not writable}
+
+    @contextmanager
+    def _merged(self, mount: Merged) -> Iterator[Path]:
+        if len(mount.lowers) == 1 and not mount.writable:
+            yield Path(mount.lowers[0])
+            return
+        self._mounts.mkdir(exist_ok=True, mode=0o700)
+        place = Path(tempfile.mkdtemp(dir=self._mounts))
+        scratch = Path(tempfile.mkdtemp(prefix="writes-", dir=self._services.instance.content / "tmp"))
+        try:
+            written = (scratch / "upper", scratch / "work") if mount.writable else ()
+            for directory in written:
+                directory.mkdir()
+            mount_overlay(place, mount.lowers, *written)
+            try:
+                yield place
+            finally:
+                mounts.unmount(str(place), mounts.MNT_DETACH)
+        finally:
+            place.rmdir()
+            shutil.rmtree(scratch, ignore_errors=True)
 
     async def pull(self, reference: str, platform: str | None, progress: Progress) -> Image:
         auth = registry_auths.get().get(parse(reference).domain)
@@ -76,3 +135,10 @@ class BuildExecutor:
         for image in self._services.images.all():
             if STEP_LABEL in (image.runtime_config.get("Labels") or {}) and not image.repo_tags:
                 await self._services.images.remove(image.id, force=True, prune=False)
+        await asyncio.to_thread(self._unmount_leftovers)
+
+    def _unmount_leftovers(self) -> None:
+        for place in self._mounts.iterdir() if self._mounts.is_dir() else ():
+            with contextlib.suppress(SystemFailure):  # not mounted, or not yet
+                mounts.unmount(str(place), mounts.MNT_DETACH)
+            os.rmdir(place)

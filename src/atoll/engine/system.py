@@ -130,7 +130,7 @@ def disk_usage(engine: Engine, types: Sequence[str]) -> dict[str, Any]:
         "Images": images["Images"],
         "Containers": engine.containers.list(all=True, size=True) if "container" in wanted else None,
         "Volumes": _volumes(engine) if "volume" in wanted else None,
-        "BuildCache": engine.builder.cache.rows() if "build-cache" in wanted else None,
+        "BuildCache": engine.builder.rows() if "build-cache" in wanted else None,
     }
 
 

@@ -73,7 +73,7 @@ def extract_tar(chunks: Iterable[bytes], root: int, policy: Policy = LAYER, *, l
     and hard links may point into them. Blocks; run it in a thread. Raises InvalidInput naming the entry, LimitExceeded, SystemFailure.
     """
     reader = TarReader(chunks)
-    with _Extractor(root, policy, lowers) as extractor:
+    with Extractor(root, policy, lowers) as extractor:
         for entry in reader:
             extractor.add(entry, reader.data())
         extractor.finish()
@@ -110,8 +110,11 @@ def _naming(entry: Entry) -> Iterator[None]:
         raise SystemFailure(f"unpack archive entry {entry}", error.errno or errno.EIO) from error
 
 
-class _Extractor:
-    """The state of one unpacking: open directories, attributes to set at the end, what was spent."""
+class Extractor:
+    """The state of one unpacking: open directories, attributes to set at the end, what was spent.
+
+    A context manager: `add` each entry, then `finish`. For those who have entries without a tar; others call `extract_tar`.
+    """
 
     def __init__(self, root: int, policy: Policy, lowers: Sequence[Path]) -> None:
         self._root = root

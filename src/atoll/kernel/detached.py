@@ -26,11 +26,9 @@ def open_overlay(lower: Sequence[Path], upper: Path | None = None, work: Path | 
     """
     if upper is None and len(lower) == 1:
         return os.open(lower[0], _DIRECTORY)  # the kernel refuses to merge a single layer with nothing
-    above: list[tuple[str, str | None]] = []
-    if upper is not None and work is not None:
-        above = [("upperdir", str(upper)), ("workdir", str(work)), ("volatile", None)]
+    above = _writable(upper, work)
     try:
-        mount = mounts.new_filesystem("overlay", [*(("lowerdir+", str(path)) for path in lower), *above])
+        mount = mounts.new_filesystem("overlay", [*_layers(lower), *above])
     except SystemFailure as error:
         if error.errno != errno.EINVAL:
             raise
@@ -41,12 +39,43 @@ def open_overlay(lower: Sequence[Path], upper: Path | None = None, work: Path | 
         os.close(mount)
 
 
-def _old_way(lower: Sequence[Path], above: Sequence[tuple[str, str | None]]) -> int:
+def mount_overlay(target: Path, lower: Sequence[Path], upper: Path | None = None, work: Path | None = None) -> None:
+    """The same root at a directory of ours, for those who can only be given a path. Raises SystemFailure."""
+    above = _writable(upper, work)
+    try:
+        mount = mounts.new_filesystem("overlay", [*_layers(lower), *above])
+    except SystemFailure as error:
+        if error.errno != errno.EINVAL:
+            raise
+        mounts.mount("overlay", str(target), "overlay", 0, _old_options(lower, above))
+        return
+    place = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        mounts.attach(mount, place, str(target))
+    finally:
+        os.close(place)
+        os.close(mount)
+
+
+def _layers(lower: Sequence[Path]) -> list[tuple[str, str | None]]:
+    return [("lowerdir+", str(path)) for path in lower]
+
+
+def _writable(upper: Path | None, work: Path | None) -> list[tuple[str, str | None]]:
+    if upper is None or work is None:
+        return []
+    return [("upperdir", str(upper)), ("workdir", str(work)), ("volatile", None)]
+
+
+def _old_options(lower: Sequence[Path], above: Sequence[tuple[str, str | None]]) -> str:
     names = ":".join(str(path).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,") for path in lower)
-    options = [f"lowerdir={names}", *(name if value is None else f"{name}={value}" for name, value in above)]
+    return ",".join([f"lowerdir={names}", *(name if value is None else f"{name}={value}" for name, value in above)])
+
+
+def _old_way(lower: Sequence[Path], above: Sequence[tuple[str, str | None]]) -> int:
     target = tempfile.mkdtemp(prefix="atoll-root-")
     try:
-        mounts.mount("overlay", target, "overlay", 0, ",".join(options))
+        mounts.mount("overlay", target, "overlay", 0, _old_options(lower, above))
         try:
             return os.open(target, _DIRECTORY)
         finally:

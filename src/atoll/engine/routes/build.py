@@ -40,10 +40,7 @@ class Routes:
         query = request.query
         if query.get("version") == BUILDKIT:
             raise NotSupported("BuildKit sessions are not supported yet: set DOCKER_BUILDKIT=0 and build again")
-        if query.get("remote"):
-            raise NotSupported(f"building from {query.get('remote')} is not supported yet: fetch it and build from the directory")
         options = read_options(query)
-
         header = request.headers.get("x-registry-config")
         auths = {registry_key(name): auth for name, auth in decode(header, "X-Registry-Config").items()} if header else {}
 
@@ -74,6 +71,7 @@ def read_options(query: Query) -> Options:
         labels=_json(query, "labels", dict),
         network=query.get("networkmode") or "default",
         platform=query.get("platform") or "",
+        remote=query.get("remote") or "",
         no_cache=query.flag("nocache"),
         pull=query.flag("pull"),
         quiet=query.flag("q"),

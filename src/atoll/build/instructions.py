@@ -1,0 +1,114 @@
+"""One instruction at a time: the state before it to the state after it.
+
+RUN and the copies have modules of their own; WORKDIR, which may make a directory, and all that only changes the configuration are here.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from atoll.build import config as configs
+from atoll.build import history
+from atoll.build.checks import undefined_variables, workdir_is_relative
+from atoll.build.copystep import absolute, copy_files
+from atoll.build.newlayer import layer_of
+from atoll.build.running import run
+from atoll.build.sources import merged_tree
+from atoll.build.state import State
+from atoll.build.syntax import DockerfileError, Instruction
+from atoll.build.threads import in_thread
+from atoll.build.work import Site
+from atoll.errors import InvalidInput
+from atoll.images import Layer
+from atoll.images.tar import Kind
+
+EXPANDED = frozenset({"ADD", "COPY", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR", "HEALTHCHECK"})
+
+
+async def perform(site: Site, state: State, instruction: Instruction) -> State:
+    """STATE after INSTRUCTION. Raises DockerfileError for what is wrong with the file, and what the instruction's own module does."""
+    with at(instruction):
+        if instruction.name in EXPANDED:
+            for finding in undefined_variables(instruction, state.variables, site.build.escape):
+                site.warn(finding)
+        match instruction.name:
+            case "RUN":
+                return await run(site, state, instruction)
+            case "COPY" | "ADD":
+                return await copy_files(site, state, instruction)
+            case "WORKDIR":
+                return await _workdir(site, state, instruction)
+            case "ARG":
+                return await _arg(site, state, instruction)
+            case "MAINTAINER":
+                return await _maintainer(site, state, instruction)
+        return await _metadata(site, state, instruction)
+
+
+async def _metadata(site: Site, state: State, instruction: Instruction) -> State:
+    changed, text = configs.apply(state.config, instruction, site.build.expander(state))
+    if instruction.name == "ENTRYPOINT" and not state.has_own_cmd:
+        changed.pop("Cmd", None)  # the base image's CMD was meant for the base image's entrypoint
+    comment = history.of_metadata(instruction, state.config, changed, text)
+    entry, _ = await site.build.entry(state, [instruction.name, comment], instruction, site.voice)
+    done = replace(state, has_own_cmd=state.has_own_cmd or instruction.name == "CMD")
+    return done.after(entry.key, entry.created, comment, config=changed)
+
+
+async def _maintainer(site: Site, state: State, instruction: Instruction) -> State:
+    comment = history.comment(state.config, f" MAINTAINER {instruction.text}")
+    entry, _ = await site.build.entry(state, ["MAINTAINER", instruction.text], instruction, site.voice)
+    return replace(state, author=instruction.text).after(entry.key, entry.created, comment)
+
+
+async def _arg(site: Site, state: State, instruction: Instruction) -> State:
+    arguments = site.build.arguments.declared(instruction, state.arguments, state.environment)
+    entry, _ = await site.build.entry(state, ["ARG", instruction.text], instruction, site.voice)
+    comment = history.comment(state.config, f" ARG {instruction.text}")
+    return replace(state, arguments=arguments).after(entry.key, entry.created, comment)
+
+
+async def _workdir(site: Site, state: State, instruction: Instruction) -> State:
+    build = site.build
+    word = build.expander(state).word(instruction.text)
+    site.warn(workdir_is_relative(instruction, word, is_known=bool(state.config.get("WorkingDir"))))
+    path = absolute(word, state.config).rstrip("/") or "/"
+    lowers = build.lowers(state.layers)
+
+    async def make() -> Layer | None:
+        directory = await in_thread(lambda: _made(path, lowers, build.shop.scratch, build.begun_ns))
+        return await build.commit(directory, state) if directory is not None else None
+
+    entry, layer = await build.entry(state, ["WORKDIR", path], instruction, site.voice, make)
+    comment = history.comment(state.config, f"WORKDIR {path}")
+    return state.after(entry.key, entry.created, comment, layer, {**state.config, "WorkingDir": path})
+
+
+def _made(path: str, lowers: tuple[Path, ...], scratch: Path, now_ns: int) -> Path | None:
+    """A layer with the directory; None where it is there, links followed. Blocks. Raises InvalidInput where a file stands there."""
+    target = path.strip("/")
+    if lowers:
+        with merged_tree(lowers, "the stage") as below:
+            target = below.follow(path)
+            if not target or below.exists(target):
+                if target and not below.is_directory(target):
+                    raise InvalidInput(f"cannot make the working directory {path}: {posixpath.join('/', target)} is a file")
+                return None
+    return layer_of([(target, Kind.DIRECTORY)], lowers, scratch, now_ns) if target else None
+
+
+@contextmanager
+def at(instruction: Instruction) -> Iterator[None]:
+    """Errors of the file's own making get their line."""
+    try:
+        yield
+    except DockerfileError:
+        raise
+    except InvalidInput as error:
+        if not instruction.line or str(error).startswith("COPY failed"):
+            raise
+        raise DockerfileError(instruction.line, str(error)) from error
