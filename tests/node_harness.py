@@ -38,12 +38,12 @@ class Cluster:
         self.start_cluster()
 
     def start_cluster(self) -> None:
-        self._atoll("cluster", "start")
+        self.atoll("cluster", "start")
 
     def stop_cluster(self) -> None:
-        self._atoll("cluster", "stop")
+        self.atoll("cluster", "stop")
 
-    def _atoll(self, *words: str) -> None:
+    def atoll(self, *words: str) -> None:
         done = subprocess.run(
             [ATOLL, *words], env=self.environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
         )

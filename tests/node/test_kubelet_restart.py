@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from pathlib import Path
 
+from leaks import left_behind
 from node_harness import Cluster, is_running, pod, row
 
 
@@ -77,3 +81,49 @@ def test_claim_outlives_its_pod(cluster: Cluster) -> None:
     assert cluster.logs("reader") == "kept\n"
     cluster.delete("reader")
     cluster.kubectl("delete", "pvc", "data")
+
+
+def test_engine_stop_leaves_nothing_and_forgets_nothing(cluster: Cluster) -> None:
+    cluster.apply(pod("back", volumes=[{"name": "m", "emptyDir": {"medium": "Memory"}}]))
+    cluster.wait("back", is_running)
+    cluster.atoll("engine", "stop")
+    cluster.daemon.process.wait(10)
+    assert left_behind(cluster.instance) == [f"process {control_plane(cluster)}"]
+    cluster.daemon.start()
+    cluster.wait("back", lambda obj: is_running(obj) and row(obj)["restartCount"] == 1)
+    cluster.delete("back")
+    cluster.wait_clean()
+
+
+def control_plane(cluster: Cluster) -> str:
+    pid = (cluster.instance.cluster / "controlplane.pid").read_text().strip()
+    words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return f"{pid}: {words.replace(bytes(1), b' ').decode().strip()}"
+
+
+def test_control_plane_that_dies_is_found_again(cluster: Cluster) -> None:
+    cluster.apply(pod("stays"))
+    before = cluster.wait("stays", is_running)
+    os.kill(int((cluster.instance.cluster / "controlplane.pid").read_text()), signal.SIGKILL)
+    cluster.start_cluster()
+    cluster.apply(pod("fresh"))
+    cluster.wait("fresh", is_running)
+    assert row(cluster.get("stays"))["containerID"] == row(before)["containerID"]
+    cluster.delete("stays")
+    cluster.delete("fresh")
+
+
+def test_leaving_without_an_api_server_takes_all_away(cluster: Cluster) -> None:
+    cluster.apply(pod("left", volumes=[{"name": "m", "emptyDir": {"medium": "Memory"}}]))
+    cluster.wait("left", is_running)
+    cluster.daemon.kill()
+    os.kill(int((cluster.instance.cluster / "controlplane.pid").read_text()), signal.SIGKILL)
+    cluster.daemon.start()
+    cluster.atoll("cluster", "delete")
+    assert cluster.daemon.docker("ps", "-aq").stdout == ""
+    assert not cluster.instance.cluster.exists()
+    cluster.atoll("engine", "stop")
+    cluster.daemon.process.wait(10)
+    assert left_behind(cluster.instance) == []
+    cluster.daemon.start()
+    cluster.start_cluster()

@@ -20,6 +20,7 @@ from atoll.config import Instance
 from atoll.engine import Engine
 from atoll.errors import AtollError, NotSupported, Unavailable
 from atoll.node.config import NodeConfig
+from atoll.node.directories import pods_directory
 from atoll.node.kubelet_api.server import KubeletServer
 from atoll.node.machine import Machine
 from atoll.node.mirror import MirrorPods
@@ -33,6 +34,7 @@ from atoll.node.proxy import ServiceProxy
 from atoll.node.proxy.proxy import ensure_service_route
 from atoll.node.registration import Registration
 from atoll.node.volumes import Volumes
+from atoll.node.volumes.volumes import unmount_below
 
 REGISTER_S = 30.0  # for the API server to answer a node that joins
 REGISTER_STEP_S = 0.5
@@ -76,7 +78,7 @@ class NodeAgent:
         )
         self._server = KubeletServer(engine, self.kubelet, config)
         self._proxy: ServiceProxy | None = None
-        self._names: NameServer | None = None
+        self._names = NameServer(instance, engine.networks, config) if config.cluster_dns else None
         self._registration: Registration | None = None
         self.port = 0
 
@@ -115,9 +117,8 @@ class NodeAgent:
             log.warning("no route to services %s: %s", self.config.service_cidr, error)
 
     async def _start_names(self) -> str:
-        if not self.config.cluster_dns:
+        if self._names is None:
             return ""
-        self._names = NameServer(self._instance, self._engine.networks, self.config)
         address = await self._names.start()
         self._spawn("dns", self._names.run(self._informers))
         return address
@@ -159,6 +160,17 @@ class NodeAgent:
             self._proxy.close()
         await self._client.close()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether the API server was there a heartbeat ago. Where not, watches may be waiting out a long back-off."""
+        return self._registration is not None and self._registration.is_heard
+
+    async def rest(self) -> None:
+        """Stop, as the engine does with all its containers: rules and mounts go too. The next daemon makes them again."""
+        self._remove_services()
+        await self.stop()
+        await asyncio.to_thread(unmount_below, pods_directory(self._instance))
+
     async def leave(self) -> None:
         """Stop, and take away all that is the cluster's on this machine."""
         with contextlib.suppress(AtollError, TimeoutError):
@@ -172,9 +184,16 @@ class NodeAgent:
         if self._names is not None:
             await self._names.remove()
         await self._sandboxes.remove_network()
-        if self._proxy is not None:
-            self._proxy.destroy()
+        self._remove_services()
         await self.stop()
+
+    def _remove_services(self) -> None:
+        """The rules, those of a daemon before this one included."""
+        try:
+            self._proxy = self._proxy or ServiceProxy(self._instance)
+        except NotSupported:
+            return  # then none were made
+        self._proxy.destroy()
 
     def view(self) -> dict[str, Any]:
         """GET /atoll/node."""

@@ -57,8 +57,8 @@ async def serve(instance: Instance, ready: int | None = None) -> None:
         await membership.resume()
         await stop.wait()
         log.info("engine %s goes; containers %s", instance.id, "go with it" if everything else "stay")
-        await membership.close()  # the kubelet goes before what it stands on
         if everything:
+            await membership.rest()  # the kubelet goes before what it stands on
             await engine.shut_down()
 
 

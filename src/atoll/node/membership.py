@@ -47,7 +47,8 @@ class Membership:
         Body: server (URL of the API), ca, certificate and key (PEM; the client is system:node:<name> of system:nodes), servingCertificate
         and servingKey (PEM, of the kubelet's own API), name, address (the node's InternalIP), and optionally serviceCIDR, clusterDNS,
         clusterDomain, controlPlaneLog (a node with it shows the control plane as mirror pods), kubeletPort (0 picks a free one; another is
-        picked where it is taken). Joining again with the same body is no error; another cluster must be left first (409).
+        picked where it is taken). Joining again is no error: it takes up new certificates, and a control plane that was away is looked for
+        at once. Another cluster must be left first (409).
         """
         try:
             config = NodeConfig.from_request(orjson.loads(await request.body()))
@@ -58,7 +59,7 @@ class Membership:
             if self._agent is not None:
                 if self._agent.config.server != config.server or self._agent.config.name != config.name:
                     raise Conflict(f"this node is in the cluster of {self._agent.config.server} already: leave it first")
-                if self._agent.config == config:
+                if self._agent.config == config and self._agent.is_connected:
                     return json_response(self._agent.view())
                 await self._agent.stop()
                 self._agent = None
@@ -71,9 +72,7 @@ class Membership:
         await request.body()
         async with self._lock:
             await self._stop_resuming()
-            agent = self._agent
-            if agent is None and (config := NodeConfig.load(self._instance)) is not None:
-                agent = _agent(self._engine, self._instance, config)
+            agent = self._agent or self._former()
             if agent is not None:
                 await agent.leave()
                 self._agent = None
@@ -120,11 +119,23 @@ class Membership:
             self._resuming = None
 
     async def close(self) -> None:
-        """The daemon goes; containers and services stay."""
+        """The daemon goes; containers and services stay. Idempotent."""
         await self._stop_resuming()
-        if self._agent is not None:
-            await self._agent.stop()
-            self._agent = None
+        agent, self._agent = self._agent, None
+        if agent is not None:
+            await agent.stop()
+
+    async def rest(self) -> None:
+        """The daemon goes and the engine's containers with it: nothing in the kernel stays. The cluster is not forgotten."""
+        await self._stop_resuming()
+        agent, self._agent = self._agent or self._former(), None
+        if agent is not None:
+            await agent.rest()
+
+    def _former(self) -> NodeAgent | None:
+        """Of a cluster that was joined and has not been found again: there may be much of it here."""
+        config = NodeConfig.load(self._instance)
+        return None if config is None else _agent(self._engine, self._instance, config)
 
 
 def _agent(engine: Engine, instance: Instance, config: NodeConfig) -> NodeAgent:

@@ -12,7 +12,7 @@ import time
 from atoll.client.objects import Object, owner_reference
 from atoll.client.protocol import Client, is_already_exists, is_not_found
 from atoll.client.resources import LEASES, NODES
-from atoll.errors import AtollError, StatusError
+from atoll.errors import AtollError, StatusError, Unavailable
 from atoll.images import ImageStore
 from atoll.node.config import NodeConfig
 from atoll.node.machine import Machine
@@ -43,6 +43,7 @@ class Registration:
         self._images = images
         self._pod_cidr = pod_cidr
         self._port = port
+        self.is_heard = True  # the API server answered the last heartbeat
         self._since: dict[str, tuple[str, str]] = {}  # condition to its status and since when
 
     async def register(self) -> Object:
@@ -64,12 +65,14 @@ class Registration:
         while True:
             try:
                 await self._renew(node)
+                self.is_heard = True
                 rows = self._image_rows()
                 if rows != images or time.monotonic() - told >= STATUS_S:
                     images, told = rows, time.monotonic()
                     await self.tell_status()
             except AtollError as error:
                 log.warning("heartbeat of node %s: %s", self._config.name, error)
+                self.is_heard = not isinstance(error, Unavailable)
                 if isinstance(error, StatusError) and is_not_found(error):
                     await self._again()
             await asyncio.sleep(RENEW_S)
