@@ -72,8 +72,8 @@ class Solver:
                 voice.now(done.image_id)
             if is_target and self._build.options.labels:
                 done = await self._labels(site, done)
-        except BaseException:
-            voice.fail()
+        except Exception:
+            voice.fail()  # one that is only cancelled has nothing to tell
             raise
         voice.finish()
         return done

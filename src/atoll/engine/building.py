@@ -23,6 +23,7 @@ from atoll.build.executor import Bind, Memory, Merged, Output, Ran, Step, StepMo
 from atoll.build.threads import in_thread, to_its_end
 from atoll.engine.containers.changes import OURS
 from atoll.engine.containers.containers import Containers
+from atoll.engine.names import new_id
 from atoll.engine.platforms import platform_of
 from atoll.engine.services import Services
 from atoll.engine.streams import Session
@@ -52,8 +53,8 @@ class BuildExecutor:
     async def run(self, step: Step, begun: Callable[[str], None], output: Output) -> AsyncIterator[Ran]:
         images = self._services.images
         config = {name: value for name, value in step.config.items() if name not in NOT_FOR_A_STEP}
-        # The label keeps it from being any image a user has; the mounts keep steps apart that run at the same time.
-        labels = {STEP_LABEL: "state"}
+        # The label keeps it from being any image a user has, or that of a step of the same state beside this one.
+        labels = {STEP_LABEL: new_id()}
         with ExitStack() as stack:
             bodies = await in_thread(lambda: [self._mounted(stack, mount) for mount in step.mounts])
             image = images.create_image({"config": {**config, "Labels": labels}, "history": []}, step.layers)
@@ -89,8 +90,7 @@ class BuildExecutor:
         if container:
             with contextlib.suppress(NotFound):
                 await self._containers.remove(container, force=True, volumes=True)
-        with contextlib.suppress(NotFound):  # a step of the same state, beside this one, was done first
-            await self._services.images.remove(image.id, force=True, prune=False)
+        await self._services.images.remove(image.id, force=True, prune=False)
 
     def _mounted(self, stack: ExitStack, mount: StepMount) -> dict[str, Any]:
         """The entry of HostConfig.Mounts; what it needs stands until STACK is closed."""
