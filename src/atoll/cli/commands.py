@@ -119,6 +119,14 @@ GROUPS = {
         {"build": ("build:build", "Build an image from a Dockerfile"), "prune": ("build:prune", "Remove build cache")},
         "Manage builds",
     ),
+    "registry": (
+        {
+            "fsck": ("registryserver:fsck", "Check that all of a registry's content is sound"),
+            "gc": ("registryserver:gc", "Delete what nothing in a registry refers to"),
+            "serve": ("registryserver:serve", "Serve a registry until interrupted"),
+        },
+        "Manage a registry of your own",
+    ),
     "engine": (
         {
             "logs": ("engine:logs", "Show the engine's own log"),
