@@ -18,7 +18,7 @@ from typing import Any
 from atoll.config import Instance
 from atoll.errors import Conflict, Forbidden, InUse, InvalidInput, SystemFailure
 from atoll.kernel import netns as kernel_netns
-from atoll.network import links, rules, views
+from atoll.network import endpoint_sysctls, links, rules, views
 from atoll.network.firewall import Firewall
 from atoll.network.model import Endpoint, Network, PortBinding
 from atoll.network.names import NameService
@@ -186,14 +186,16 @@ class Networks:
         priority: int = 0,
         dns: Sequence[str] = (),
         links: Mapping[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
         names: bool = True,
         scope: str = ENGINE,
     ) -> Endpoint:
         """Seats the container on a network: address, veth pair, routes, ports, names. On failure nothing is left.
 
         `netns` may be None on "host" and "none" only. `dns` are the container's own upstream servers (--dns) for the embedded name service,
-        which `names=False` leaves out; `links` are names that this container alone has for others, alias to name. Of a container's networks
-        the first one that is not internal gives the default route, unless another's `priority` is higher.
+        which `names=False` leaves out; `links` are names that this container alone has for others, alias to name; `options` the endpoint's
+        driver options. Of a container's networks the first one that is not internal gives the default route, unless another's `priority` is
+        higher.
         """
         found = self.get(network)
         mine = self._state.of_container(container_id)
@@ -215,7 +217,14 @@ class Networks:
         if found.driver == "bridge":
             if netns is None:
                 raise InvalidInput(f"container {container_id[:12]} needs a network namespace to join network {found.name}")
+            sysctls = endpoint_sysctls.parse(options or {})
             endpoint = await self._seats.seat(endpoint, found, mine, ports, ipv4=ipv4, mac=mac, names=names)
+            try:
+                endpoint_sysctls.apply(sysctls, netns, endpoint.ifname)
+            except InvalidInput:
+                await self._seats.unseat(endpoint)
+                await self._seats.leave(endpoint)
+                raise
         else:
             self._state.put_endpoint(endpoint)
         self._on_event("connect", found, {"container": container_id})

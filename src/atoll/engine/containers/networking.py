@@ -160,6 +160,7 @@ class Networker:
             priority=settings.get("GwPriority") or 0,
             dns=host["Dns"] or (),
             links=dict(_aliased(settings.get("Links"))),
+            options=settings.get("DriverOpts") or {},
         )
 
     def _settings(self, container: Container) -> dict[str, Any]:
