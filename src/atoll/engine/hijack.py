@@ -47,6 +47,8 @@ async def serve(stream: Duplex, session: Session, *, tty: bool, keys: DetachKeys
 
 async def _carry_out(stream: Duplex, session: Session, *, tty: bool) -> None:
     async for name, data in session.output():
+        if session.is_mute:
+            continue
         try:
             stream.write(data if tty else frame(name, data))
             await stream.drain()

@@ -39,8 +39,10 @@ def frames(pieces: Iterable[Piece]) -> bytes:
 class Session:
     """Whoever makes one closes it."""
 
-    def __init__(self, attach: Attach) -> None:
+    def __init__(self, attach: Attach, *, is_mute: bool = False) -> None:
+        """`is_mute`: the client wants no output, which is read all the same, since its end tells that the process has ended."""
         self.attach = attach
+        self.is_mute = is_mute
 
     async def output(self) -> AsyncIterator[Piece]:
         """What the process writes, until it ends or the session is closed."""

@@ -228,6 +228,10 @@ def host_config(body: Any) -> dict[str, Any]:
     host["RestartPolicy"] = restart_policy(host["RestartPolicy"])
     if host["AutoRemove"] and host["RestartPolicy"]["Name"] not in {"", "no"}:
         raise InvalidInput("can't create 'AutoRemove' container with restart policy")
+    if host["Isolation"].lower() not in {"", "default"}:
+        raise InvalidInput(f"invalid isolation '{host['Isolation']}' on linux: only 'default' is there")
+    if host["StorageOpt"]:
+        raise InvalidInput("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     if host["ShmSize"] < 0:
         raise InvalidInput("SHM size can not be less than 0")
     if not -1000 <= host["OomScoreAdj"] <= 1000:

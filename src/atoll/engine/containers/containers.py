@@ -210,8 +210,11 @@ class Containers:
     async def attach(self, reference: str, *, stdin: bool = False, stdout: bool = True, stderr: bool = True) -> Session:
         """Joins the container's streams: from now on where it runs, from its first byte where it has not started. Close the session."""
         container = self.get(reference)
+        is_mute = not stdout and not stderr
         attach = Attach(
-            stdin=stdin and container.record.config["OpenStdin"], stdout=stdout or container.tty, stderr=stderr and not container.tty
+            stdin=stdin and container.record.config["OpenStdin"],
+            stdout=stdout or is_mute or container.tty,
+            stderr=stderr and not container.tty,
         )
         try:
             async with container.lock:
@@ -225,7 +228,7 @@ class Containers:
             attach.close()
             raise
         self._services.container_event(container, "attach")
-        return Session(attach)
+        return Session(attach, is_mute=is_mute)
 
     def detach(self, reference: str, session: Session) -> None:
         """Closes a session; one whose container never started is forgotten."""

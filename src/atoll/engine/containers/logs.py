@@ -39,6 +39,7 @@ class Selection:
     until_ns: int | None = None
     tail: int | None = None
     timestamps: bool = False
+    details: bytes = b""  # put before each line, after its time: what the log options chose of labels and environment
 
 
 class _Filter:
@@ -49,11 +50,12 @@ class _Filter:
         self._since = units.timestamp(max(selection.since_ns, 0)).encode() if selection.since_ns else b""
         self._until = units.timestamp(selection.until_ns).encode() if selection.until_ns else b""
         self._timestamps = selection.timestamps
+        self._details = selection.details
         self._inside: set[str] = set()  # streams whose last piece did not end its line
         self.is_over = False
 
     def __call__(self, lines: list[bytes]) -> list[Piece]:
-        if self._timestamps or self._since or self._until:
+        if self._timestamps or self._since or self._until or self._details:
             return list(self._one_by_one(lines))
         names = self._names  # a long log is read at the speed of this expression
         return [
@@ -71,8 +73,10 @@ class _Filter:
                 self.is_over = True
                 return
             text = line[_TEXT:]
-            if self._timestamps and name not in self._inside:
-                text = line[: _TIME_END + 1] + text
+            if name not in self._inside:
+                text = self._details + text
+                if self._timestamps:
+                    text = line[: _TIME_END + 1] + text
             if line[_TAG] == _FULL:
                 text += b"\n"
                 self._inside.discard(name)

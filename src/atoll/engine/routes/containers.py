@@ -11,6 +11,7 @@ import orjson
 
 from atoll.engine.containers import listing, logs
 from atoll.engine.containers.containers import PRUNE_FILTERS, Condition
+from atoll.engine.containers.log_details import details
 from atoll.engine.edge import api_version, integer, read_json
 from atoll.engine.filters import Filters
 from atoll.engine.progress import JSON_LINES
@@ -135,6 +136,7 @@ class Routes:
             parse_moment(until) if until and until != "0" else None,
             tail_of(query.get("tail")),
             query.flag("timestamps"),
+            details(container.record) if query.flag("details") else b"",
         )
         batches = self._containers.log_batches(container, selection, follow=query.flag("follow"))
         return Response(200, (stream_type(request, tty=container.tty),), encode(batches, tty=container.tty))
