@@ -111,7 +111,10 @@ class Cluster:
         self.kubectl("delete", "pod", name, *args)
 
 
-def pod(name: str, command: str | list[str] = "sleep 1000", **spec: Any) -> Object:
+SLEEP = "trap 'exit 0' TERM; sleep 1000 & wait"  # the first process of a container gets no signal that it does not ask for
+
+
+def pod(name: str, command: str | list[str] = SLEEP, **spec: Any) -> Object:
     """One container `main` of busybox; `container` adds to it, `labels` and `annotations` go to the metadata."""
     container = {
         "name": "main",

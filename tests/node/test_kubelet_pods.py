@@ -86,6 +86,10 @@ def test_never_restarted_pod_succeeds_or_fails(cluster: Cluster) -> None:
     ended = row(bad)["state"]["terminated"]
     assert (ended["exitCode"], ended["reason"], ended["message"]) == (3, "Error", "last words\n")
     assert cluster.logs("good") == "done\n"
+    cluster.daemon.docker("container", "prune", "-f")
+    cluster.kubectl("label", "pod", "good", "touched=yes")
+    time.sleep(0.3)
+    assert row(cluster.get("good") or {})["state"]["terminated"]["exitCode"] == 0
     cluster.delete("good")
     cluster.delete("bad")
 

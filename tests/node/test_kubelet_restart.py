@@ -15,7 +15,7 @@ def test_pods_are_adopted_after_a_kill(cluster: Cluster) -> None:
     cluster.apply(
         pod(
             "keeps",
-            "echo started; i=0; while true; do i=$((i+1)); echo $i > /tmp/n; sleep 0.05; done",
+            "echo started; trap 'exit 0' TERM; i=0; while true; do i=$((i+1)); echo $i > /tmp/n; sleep 0.05; done",
             container={"readinessProbe": {"exec": {"command": ["true"]}, "periodSeconds": 1}},
             volumes=[{"name": "m", "emptyDir": {"medium": "Memory"}}],
         ),

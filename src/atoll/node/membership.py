@@ -54,8 +54,8 @@ class Membership:
             config = NodeConfig.from_request(orjson.loads(await request.body()))
         except orjson.JSONDecodeError as error:
             raise InvalidInput(f"the body of a join must be JSON: {error}") from error
+        await self._stop_resuming()
         async with self._lock:
-            await self._stop_resuming()
             if self._agent is not None:
                 if self._agent.config.server != config.server or self._agent.config.name != config.name:
                     raise Conflict(f"this node is in the cluster of {self._agent.config.server} already: leave it first")
@@ -70,8 +70,8 @@ class Membership:
     async def leave(self, request: Request) -> Response:
         """End and remove all pods, their networks and mounts, and forget the cluster. No cluster is no error."""
         await request.body()
+        await self._stop_resuming()  # it may hold the lock for as long as the API server is away
         async with self._lock:
-            await self._stop_resuming()
             agent = self._agent or self._former()
             if agent is not None:
                 await agent.leave()
@@ -112,7 +112,6 @@ class Membership:
         return agent
 
     async def _stop_resuming(self) -> None:
-        """The caller holds the lock, so that a task that waits for it is cut off before it began."""
         if self._resuming is not None:
             self._resuming.cancel()
             await asyncio.gather(self._resuming, return_exceptions=True)

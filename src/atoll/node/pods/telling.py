@@ -15,6 +15,8 @@ from atoll.node.pods.messages import termination_message
 from atoll.node.pods.model import Actual, State
 from atoll.node.pods.status import OWNED, Facts, pod_status
 
+ENDED = ("Succeeded", "Failed")
+
 log = logging.getLogger(__name__)
 
 
@@ -26,8 +28,10 @@ class StatusTeller:
         self._told: Object | None = None
 
     @property
-    def has_told(self) -> bool:
-        return self._told is not None
+    def phase(self) -> str:
+        """As the API has it, from us or from another."""
+        status = self._live.pod.get("status") or {}
+        return str(status.get("phase") if self._told is None or status.get("phase") in ENDED else self._told["phase"])
 
     async def tell(self, actual: Actual, *, is_ending: bool = False) -> bool:
         """False where the API must be tried again. A pod that has gone, or given way to another of its name, needs no word."""

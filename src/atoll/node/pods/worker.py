@@ -24,7 +24,7 @@ from atoll.node.pods import plan as planning
 from atoll.node.pods.live import LivePod, Surroundings
 from atoll.node.pods.model import Actual, ContainerState
 from atoll.node.pods.starting import Starter
-from atoll.node.pods.telling import StatusTeller, foreign_conditions
+from atoll.node.pods.telling import ENDED, StatusTeller, foreign_conditions
 from atoll.node.probes.prober import Prober
 from atoll.node.volumes import VolumeError
 
@@ -129,7 +129,7 @@ class PodWorker:
             again = loop.time() + min(RETRY_BASE_S * 2.0 ** min(self._failures, 10), RETRY_MAX_S)
             level = logging.INFO if isinstance(error, (Unavailable, VolumeError)) else logging.WARNING
             log.log(level, "pod %s: %s", key_of(self.pod), error)
-        if not await self._tell_status():
+        if not self._is_over() and not await self._tell_status():
             again = loop.time() + RETELL_S
         self._set_timer(again)
 
@@ -194,7 +194,7 @@ class PodWorker:
             case planning.Discard(identifier):
                 await self._remove(identifier)
             case planning.Finish():
-                await self._finish(actual)
+                await self._finish()
 
     async def _make_sandbox(self) -> None:
         try:
@@ -205,16 +205,21 @@ class PodWorker:
         self._starter.forget_volumes()
         self._live.waiting.clear()
 
-    async def _finish(self, actual: Actual) -> None:
+    async def _finish(self) -> None:
         """The pod is over, its object stays: what it held goes, its containers stay for their logs."""
-        if not actual.sandbox and self._teller.has_told:
+        if self._is_over():
             return
         if planning.is_past_deadline(self.pod, time.time_ns()):
             self._live.tell("Normal", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
         await self._stop_all(ending.Deadline(self._grace()))
-        await self._tell_status(is_ending=True)
+        if not await self._tell_status(is_ending=True):
+            raise Unavailable("the end of the pod is not told yet")
         await self._around.sandboxes.remove(self.uid)
         await self._around.volumes.release(self.uid)
+
+    def _is_over(self) -> bool:
+        """Nothing is left to do or to tell: its containers may be pruned now."""
+        return self._teller.phase in ENDED and self._live.sandbox() is None
 
     # The end ------------------------------------------------------------------------------------------------------------------------
 
