@@ -149,7 +149,7 @@ async def _from_tree(site: Site, stack: AsyncExitStack, instruction: Instruction
     for word in words if not name else ():
         if build.ignore.excludes(posixpath.normpath(word).lstrip("/")):
             site.warn(ignored_source(instruction, word))
-    unpack = instruction.name == "ADD" and instruction.flag("unpack") != "false"
+    unpack = instruction.name == "ADD" and instruction.switch("unpack", default=True)
     sources = await in_thread(lambda: [source for word in words for source in tree.find(word, parents=wanted.parents)])
     _check_target(instruction, wanted.target, len(sources))
     found = []
@@ -181,7 +181,7 @@ async def _from_url(site: Site, stack: AsyncExitStack, instruction: Instruction,
     text = expander.word(instruction.flag("checksum") or "")
     checksum = Checksum.parse(text) if text else None
     place = _place(site, stack)
-    unpack = instruction.flag("unpack") == "true"
+    unpack = instruction.switch("unpack")
 
     async def fetch() -> Sequence[Piece]:
         fetched = await download(url, place, checksum)

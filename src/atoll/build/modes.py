@@ -11,8 +11,8 @@ Change = Callable[[int, bool], int]
 """From a mode and whether it is a directory's to the new mode."""
 
 MODE_MAX = 0o7777
-CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)$")
-ACTION = re.compile(r"([-+=])([rwxXst]*|[ugo])")
+CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[ugo]|[rwxXst]*))+)$")
+ACTION = re.compile(r"([-+=])([ugo]|[rwxXst]*)")
 SHIFTS = {"u": 6, "g": 3, "o": 0}
 SPECIAL = {"u": 0o4000, "g": 0o2000, "o": 0o1000}
 

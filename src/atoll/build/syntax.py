@@ -58,7 +58,7 @@ class Instruction:
     def every_flag(self, name: str) -> list[str]:
         return [value for key, value in self.flags if key == name]
 
-    def switch(self, name: str, default: bool = False) -> bool:
+    def switch(self, name: str, *, default: bool = False) -> bool:
         """A flag that is true or false; alone it is true."""
         value = self.flag(name)
         return default if value is None else value != "false"
