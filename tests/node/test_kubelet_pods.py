@@ -205,6 +205,26 @@ def test_token_reaches_the_api(cluster: Cluster) -> None:
     cluster.delete("token")
 
 
+def test_pod_that_comes_before_what_it_needs(cluster: Cluster) -> None:
+    cluster.apply(
+        pod(
+            "early",
+            f"cat /late/key; id -u; head -c 2 {TOKENS}/token; echo; sleep 1000",
+            securityContext={"runAsUser": 1000},
+            container={"volumeMounts": [{"name": "late", "mountPath": "/late"}]},
+            volumes=[{"name": "late", "secret": {"secretName": "late"}}],
+        )
+    )
+    end = time.monotonic() + 5
+    while 'secret "late" not found' not in (text := cluster.events("early")):
+        assert time.monotonic() < end, text
+        time.sleep(0.1)
+    cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "late"}, "stringData": {"key": "at last\n"}})
+    cluster.wait("early", is_running, timeout=3)
+    assert cluster.wait_logs("early", 3) == ["at last", "1000", "ey"]
+    cluster.delete("early")
+
+
 def server(cluster: Cluster) -> str:
     return cluster.kubectl("config", "view", "-o", "jsonpath={.clusters[0].cluster.server}").stdout
 

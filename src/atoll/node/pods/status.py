@@ -221,9 +221,8 @@ def _conditions(pod: Object, shown: _Containers, phase: str, has_network: bool, 
             "ReadinessGatesNotReady",
             "; ".join(f'corresponding condition of pod readiness gate "{gate}" does not exist.' for gate in gates),
         )
-    ended = over is not None and not facts.is_ending
     wanted = [
-        ("PodReadyToStartContainers", has_network and not ended, ("", "")),
+        ("PodReadyToStartContainers", has_network and over is None, ("", "")),
         (
             "Initialized",
             not uninitialized or is_over,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from dataclasses import dataclass
 
@@ -116,8 +117,10 @@ async def _tcp(target: Target, tcp: Object, seconds: float) -> Outcome:
     try:
         async with asyncio.timeout(seconds):
             _, writer = await asyncio.open_connection(host, port)
-    except (OSError, TimeoutError) as error:
-        return Outcome(False, f"dial tcp {host}:{port}: {error or 'i/o timeout'}")
+    except TimeoutError:
+        return Outcome(False, f"dial tcp {host}:{port}: i/o timeout")
+    except OSError as error:
+        return Outcome(False, f"dial tcp {host}:{port}: connect: {os.strerror(error.errno or 0).lower()}")
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
