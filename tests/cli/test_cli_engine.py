@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
@@ -192,13 +193,18 @@ def test_completion(atoll, engine):
     assert subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=engine.environ, check=True).stdout == "--format\n"
 
 
-def test_who_is_not_root_is_told_so(tmp_path):
-    environ = {**os.environ, "ATOLL_HOME": str(tmp_path / "home")}
-    program = "import os, sys; os.setuid(65534); from atoll.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    tmp_path.chmod(0o777)
-    done = subprocess.run(
-        [sys.executable, "-c", program, "run", "hello-world"], env=environ, capture_output=True, text=True, timeout=30, check=False
-    )
+def test_who_is_not_root_is_told_so():
+    # Not below pytest's own directory, which is closed to others.
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        os.chmod(place, 0o777)
+        environ = {**os.environ, "ATOLL_HOME": f"{place}/home"}
+        done = _as_nobody(environ)
     assert done.returncode == 125
     assert "containers need root for now: run atoll with sudo" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _as_nobody(environ):
+    program = "import os, sys; os.setuid(65534); from atoll.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    words = [sys.executable, "-c", program, "run", "hello-world"]
+    return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30, check=False)
