@@ -89,8 +89,10 @@ def test_engine_stop_leaves_nothing_and_forgets_nothing(cluster: Cluster) -> Non
     cluster.atoll("engine", "stop")
     cluster.daemon.process.wait(10)
     assert left_behind(cluster.instance) == [f"process {control_plane(cluster)}"]
+    assert "NotReady" in cluster.kubectl("get", "nodes").stdout
     cluster.daemon.start()
     cluster.wait("back", lambda obj: is_running(obj) and row(obj)["restartCount"] == 1)
+    assert "NotReady" not in cluster.kubectl("get", "nodes").stdout
     cluster.delete("back")
     cluster.wait_clean()
 

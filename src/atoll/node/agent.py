@@ -167,16 +167,14 @@ class NodeAgent:
 
     async def rest(self) -> None:
         """Stop, as the engine does with all its containers: rules and mounts go too. The next daemon makes them again."""
+        await self._say_goodbye()
         self._remove_services()
         await self.stop()
         await asyncio.to_thread(unmount_below, pods_directory(self._instance))
 
     async def leave(self) -> None:
         """Stop, and take away all that is the cluster's on this machine."""
-        with contextlib.suppress(AtollError, TimeoutError):
-            async with asyncio.timeout(LAST_WORD_S):
-                if self._registration is not None:
-                    await self._registration.tell_leaving()
+        await self._say_goodbye()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -186,6 +184,12 @@ class NodeAgent:
         await self._sandboxes.remove_network()
         self._remove_services()
         await self.stop()
+
+    async def _say_goodbye(self) -> None:
+        with contextlib.suppress(AtollError, TimeoutError):
+            async with asyncio.timeout(LAST_WORD_S):
+                if self._registration is not None:
+                    await self._registration.tell_leaving()
 
     def _remove_services(self) -> None:
         """The rules, those of a daemon before this one included."""

@@ -88,13 +88,13 @@ class Registration:
         await self._client.patch(NODES, self._config.name, {"status": self.status()}, kind="strategic", subresource="status")
 
     async def tell_leaving(self) -> None:
-        """The last word before the kubelet stops: no new pods, please."""
+        """The last word before the kubelet stops for longer than a restart: no new pods, please."""
         now = timestamp_seconds()
         condition = {
             "type": "Ready",
             "status": "False",
             "reason": "KubeletNotReady",
-            "message": "the node has left the cluster",
+            "message": "the kubelet has stopped",
             "lastHeartbeatTime": now,
             "lastTransitionTime": now,
         }

@@ -134,15 +134,17 @@ class Kubelet:
         await self.clean_up({pod["metadata"]["uid"] for pod in self._pods.list()})
 
     async def clean_up(self, wanted: set[str]) -> None:
-        """Take away containers, sandboxes and directories of pods that are not in `wanted`."""
+        """Take away containers, sandboxes and directories of pods that are neither in `wanted` nor in work: one may come meanwhile."""
         around = self._around
         for uid, container in list(model.by_pod(around.engine.registry)):
-            if uid not in wanted:
+            if uid not in wanted and uid not in self._workers:
                 log.info("container %s of a pod that has gone is removed", container.id[:12])
                 await self._remove(container)
         directory = pods_directory(around.instance)
         present = set(os.listdir(directory)) if directory.is_dir() else set()
         for uid in (present | around.sandboxes.known()) - wanted:
+            if uid in self._workers:
+                continue
             await around.sandboxes.remove(uid)
             await around.volumes.tear_down(uid)
 
@@ -161,6 +163,9 @@ class Kubelet:
             with contextlib.suppress(AtollError):
                 await engine.containers.stop(container.id, timeout=int(LEAVE_GRACE_S))
 
-        async with asyncio.timeout(LEAVE_S):
-            await asyncio.gather(*(stop(container) for container in ours if container.is_up))
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await asyncio.gather(*(stop(container) for container in ours if container.is_up))
+        except TimeoutError:
+            log.warning("containers of pods do not end within %g s: they are removed as they are", LEAVE_S)
         await self.clean_up(set())
