@@ -6,6 +6,7 @@ Links on the way to the destination are resolved in the merged root first, so th
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -18,7 +19,7 @@ from pathlib import Path
 from atoll.build.modes import Change
 from atoll.build.newlayer import new_layer
 from atoll.build.sources import LeaveOut, Member, Source, Tree
-from atoll.errors import InvalidInput
+from atoll.errors import InvalidInput, SystemFailure
 from atoll.images.attributes import XATTRS_KEPT
 from atoll.images.compression import MAGIC_MAX, decompress, kind
 from atoll.images.extract import Extractor, Policy, extract_tar
@@ -143,12 +144,33 @@ class _Writer:
                 entry.kind, entry.link = Kind.LINK, first
                 extractor.add(entry, iter(()))
                 return
+        if entry.kind is Kind.FILE and self._adopt(extractor, entry, member):
+            return
         fd = member.open()
         try:
             entry.xattrs = {key: os.getxattr(fd, key) for key in os.listxattr(fd) if key.startswith(XATTRS_KEPT)}
             extractor.add(entry, pieces(fd) if entry.kind is Kind.FILE else iter(()))
         finally:
             os.close(fd)
+
+    def _adopt(self, extractor: Extractor, entry: Entry, member: Member) -> bool:
+        """Takes a file of the build's own as it is, where nothing about it changes: writing it a second time is most of a copy's cost.
+
+        Once only: what two layers share would be counted twice, and freed by neither alone.
+        """
+        status = member.status
+        same = (entry.mode, entry.uid, entry.gid, entry.mtime_ns) == (
+            *(stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid, status.st_mtime_ns),
+        )
+        if self._piece.tree.place is None or not same or status.st_nlink > 1:
+            return False
+        try:
+            extractor.adopt(entry, member.parent, member.name)
+        except SystemFailure as error:
+            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK):
+                raise
+            return False
+        return True
 
     def _entry(self, path: bytes, status: os.stat_result) -> Entry | None:
         """None for a socket: no layer can hold one."""

@@ -60,7 +60,10 @@ class Member:
 
 
 class Tree:
-    """A root directory, and what errors call it. `place` is where it lies, where it is a directory of its own."""
+    """A root directory, and what errors call it.
+
+    `place` is where it lies, where it is a directory of the build's own: nobody changes its files, and it goes when the build ends.
+    """
 
     def __init__(self, root: int, what: str, place: Path | None = None) -> None:
         self.root = root

@@ -157,6 +157,18 @@ class Extractor:
                 entry.uid, entry.gid = self._policy.owner
             self._make(entry, path, data)
 
+    def adopt(self, entry: Entry, parent: int, name: str) -> None:
+        """Makes a file of one outside that has all of `entry`'s attributes: a hard link to `name` in the directory `parent`.
+
+        Raises SystemFailure, with EXDEV where the two are of different file systems.
+        """
+        with _naming(entry):
+            path = clean_name(entry.name)
+            directory, _, base = path.rpartition(b"/")
+            place = self._directory(directory)
+            self._place(place, path, base, entry, lambda: os.link(name, base, src_dir_fd=parent, dst_dir_fd=place, follow_symlinks=False))
+        self.size += entry.size
+
     def finish(self) -> None:
         """Gives directories their attributes, children before parents."""
         for path, entry in reversed(self._pending.items()):
