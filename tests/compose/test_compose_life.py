@@ -8,11 +8,18 @@ import urllib.request
 import pytest
 
 
-@pytest.fixture
-def shop(project):
-    made = project("web_db_cache")
+@pytest.fixture(scope="module")
+def _shop(module_project):
+    made = module_project("web_db_cache")
     made.up()
     return made
+
+
+@pytest.fixture
+def shop(_shop):
+    """All of it running, whatever the test before did."""
+    _shop("up", "-d")
+    return _shop
 
 
 def page(shop):
@@ -52,8 +59,10 @@ def test_a_second_up_changes_nothing(shop):
 def test_a_changed_service_alone_is_made_anew(shop):
     before = {name: row["ID"] for name, row in shop.containers().items()}
     compose = shop.directory / "compose.yaml"
-    compose.write_text(compose.read_text().replace("echo Lagoon", "echo Atoll"))
+    original = compose.read_text()
+    compose.write_text(original.replace("echo Lagoon", "echo Atoll"))
     said = shop.up()
+    compose.write_text(original)
     assert "Container web_db_cache-db-1 Recreated" in said
     after = {name: row["ID"] for name, row in shop.containers().items()}
     assert {name for name in after if after[name] != before[name]} == {"web_db_cache-db-1"}

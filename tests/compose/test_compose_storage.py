@@ -14,15 +14,15 @@ def kept(project, engine):
 
 def test_volumes_of_every_kind(kept, engine):
     kept.up("writer", "reader", "twin")
-    kept.exec("writer", "echo kept > /outside/x", "-u", "root")
-    kept.exec("writer", "echo mine > /scratch/x; touch /anonymous/x 2>&1 || true")
-    assert kept.exec("writer", "cat /files/note; touch /files/x 2>/dev/null || echo refused") == "from the host\nrefused\n"
+    size = "df -k {} | awk 'END{{print $2}}'"
+    written = kept.exec(
+        "writer", f"cat /files/note; echo mine > /scratch/x; touch /files/x 2>/dev/null || echo refused; {size.format('/scratch')}"
+    )
+    assert written == "from the host\nrefused\n2048\n"
     assert (kept.directory / "made").is_dir()
-    assert kept.exec("writer", "df -k /scratch | awk 'END{print $2}'") == "2048\n"
-    kept.exec("writer", "echo home > /home/x", "-u", "root")
+    kept.exec("writer", "echo home > /home/x; echo kept > /outside/x", "-u", "root")
     assert kept.exec("reader", "cat /mnt/home/x; touch /mnt/home/y 2>/dev/null || echo refused") == "home\nrefused\n"
-    assert kept.exec("reader", "cat /leaf/colour; ls -A /empty") == "green\n"
-    assert kept.exec("reader", "df -k /memory | awk 'END{print $2}'") == "1024\n"
+    assert kept.exec("reader", f"cat /leaf/colour; ls -A /empty; {size.format('/memory')}") == "green\n1024\n"
     assert kept.exec("twin", "cat /outside/x /files/note") == "kept\nfrom the host\n"
     before = kept.everything()
     kept.run("up", "-d", "writer", "twin")
