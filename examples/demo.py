@@ -156,7 +156,7 @@ def _cluster(facts: dict[str, str]) -> None:
 def _apply(_: dict[str, str]) -> None:
     kubectl("apply", "-f", str(EXAMPLES / "notebook" / "notebook.yaml"))
     kubectl("rollout", "status", "deployment/notebook", f"--timeout={PATIENCE_S}s")
-    kubectl("get", "pv,pvc,deploy,po,svc", "-o", "wide")
+    kubectl("get", "pv,pvc,deploy,po,svc")
 
 
 @step("Open the notebook through the node's port")
