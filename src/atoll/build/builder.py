@@ -20,6 +20,7 @@ from atoll.build.parser import check_frontend, parse
 from atoll.build.plan import Plan
 from atoll.build.solver import Solver
 from atoll.build.sources import Tree
+from atoll.build.threads import to_its_end
 from atoll.build.transcript import Transcript, at_once
 from atoll.build.work import Build, Workshop
 from atoll.errors import SystemFailure, Unavailable
@@ -99,11 +100,13 @@ class Builder:
             transcript.warn(str(finding))
         if settings.fails:
             checks.refuse(findings)
-        with self._images.working():
-            image = await Solver(build, plan, transcript).solve()
-            await self._images.settle()
-        if options.no_cache:
-            await self._images.collect()  # what the cache held before has been replaced
+        try:
+            with self._images.working():
+                image = await Solver(build, plan, transcript).solve()
+                await self._images.settle()
+        finally:
+            if build.made:  # and so left something: mount points, a failed step's layer, what the cache held before
+                await to_its_end(self._images.collect())
         return image
 
     async def prune(self, *, unused_since: float | None = None) -> dict[str, Any]:

@@ -69,7 +69,8 @@ class Build:
     checks: checks.Settings
     epoch: int | None
     begun_ns: int
-    done: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)  # keys this build has come through
+    made: set[str] = field(default_factory=set)  # and those it did itself, or has tried to
 
     @property
     def now(self) -> str:
@@ -101,6 +102,7 @@ class Build:
             if entry is not None:
                 voice.cached()
             else:
+                self.made.add(key)
                 layer = await make() if make is not None else None
                 chain, size = (layer.chain_id, layer.size) if layer else (None, 0)
                 entry = cache.add(key, str(instruction), self.now, chain, size)

@@ -31,12 +31,14 @@ from atoll.errors import NotFound, SystemFailure
 from atoll.images import Image, Progress, parse
 from atoll.kernel import mounts
 from atoll.kernel.detached import mount_overlay
+from atoll.runtime import ExitStatus
 
 registry_auths: ContextVar[Mapping[str, Any]] = ContextVar("registry_auths", default=MappingProxyType({}))
 """Credentials by registry domain, of the build that runs in this context: the builder's own words know nothing of registries."""
 
 STEP_LABEL = "dev.atoll.build-step"
 NOT_FOR_A_STEP = frozenset({"Cmd", "Entrypoint", "Healthcheck", "Volumes", "ExposedPorts", "OnBuild", "Labels"})
+BALLAST = 1 << 20  # bytes: what the engine's own books need to tell the end of a step
 # The output is told as it comes and belongs to no log; a step is no init and gets no signals but KILL.
 HOST = {"LogConfig": {"Type": "none", "Config": {}}}
 
@@ -48,6 +50,18 @@ class BuildExecutor:
         self._services = services
         self._containers = containers
         self._mounts = services.instance.run / "build"
+        self._ballast: dict[str, Path] = {}
+        services.runtime.on_exit.append(self._on_exit)
+
+    def _on_exit(self, status: ExitStatus) -> None:
+        """A step that has filled the disk leaves room to write down that it is over."""
+        if status.exec_id is None:
+            self._drop_ballast(status.id)
+
+    def _drop_ballast(self, container: str) -> None:
+        ballast = self._ballast.pop(container, None)
+        if ballast is not None:
+            ballast.unlink(missing_ok=True)
 
     @asynccontextmanager
     async def run(self, step: Step, begun: Callable[[str], None], output: Output) -> AsyncIterator[Ran]:
@@ -62,6 +76,7 @@ class BuildExecutor:
             try:
                 container = await self._containers.create(None, self._body(step, image, bodies))
                 begun(container)
+                self._ballast[container] = _reserve(self._services.instance.content / "tmp" / f"ballast-{container[:12]}")
                 session = await self._containers.attach(container)
                 await self._start(container, session, output)
                 ended = await self._containers.wait(container)
@@ -88,6 +103,7 @@ class BuildExecutor:
 
     async def _remove(self, container: str, image: Image) -> None:
         if container:
+            self._drop_ballast(container)
             with contextlib.suppress(NotFound):
                 await self._containers.remove(container, force=True, volumes=True)
         await self._services.images.remove(image.id, force=True, prune=False)
@@ -142,3 +158,10 @@ class BuildExecutor:
             with contextlib.suppress(SystemFailure):  # not mounted, or not yet
                 mounts.unmount(str(place), mounts.MNT_DETACH)
             os.rmdir(place)
+
+
+def _reserve(path: Path) -> Path:
+    """Space on the disk that is given back when it matters; nothing where there is none even now."""
+    with contextlib.suppress(OSError), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, BALLAST)
+    return path

@@ -19,7 +19,7 @@ from atoll.images import Progress
 
 log = logging.getLogger(__name__)
 
-Work = Callable[[Progress], Awaitable[None]]
+WAITING_MAX = 256  # messages a client may be behind before `Feed.ready` holds the work up
 JSON_LINES = (("Content-Type", "application/json"),)
 
 
@@ -32,24 +32,53 @@ def error_line(error: BaseException) -> bytes:
     return line({"errorDetail": {"message": text}, "error": text})
 
 
+class Feed:
+    """A Progress, and for work that has no end of words: `ready` returns when the client has read most of what was said."""
+
+    def __init__(self) -> None:
+        self._messages: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        self._messages.put_nowait(message)
+        if self._messages.qsize() >= WAITING_MAX:
+            self._has_room.clear()
+
+    async def ready(self) -> None:
+        await self._has_room.wait()
+
+    def end(self) -> None:
+        self._messages.put_nowait(None)
+
+    async def get(self) -> dict[str, Any] | None:
+        """The next message; None after the last."""
+        message = await self._messages.get()
+        if self._messages.qsize() < WAITING_MAX:
+            self._has_room.set()
+        return message
+
+
+Work = Callable[[Feed], Awaitable[None]]
+
+
 async def stream_progress(request: Request, work: Work) -> None:
     """Runs `work` with a Progress that the client sees. Raises what it raises before its first word."""
-    queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-    task = asyncio.ensure_future(work(queue.put_nowait))
-    task.add_done_callback(lambda _: queue.put_nowait(None))
+    feed = Feed()
+    task = asyncio.ensure_future(work(feed))
+    task.add_done_callback(lambda _: feed.end())
     gone = asyncio.create_task(request.wait_disconnected(), name="client of a long answer")
     gone.add_done_callback(lambda _: task.cancel())
     try:
-        first = await queue.get()
+        first = await feed.get()
         if first is None:
             await task
         writer = request.start(200, JSON_LINES)
         message = first
         while message is not None:
             writer.write(line(message))
-            if queue.empty():
-                await writer.drain()
-            message = await queue.get()
+            await writer.drain()
+            message = await feed.get()
         if error := task.exception():
             if not isinstance(error, AtollError):
                 log.error("%s %s failed", request.method, request.path, exc_info=error)

@@ -40,7 +40,7 @@ async def remove(services: Services, container: Container, *, force: bool = Fals
 async def _remove_directory(container: Container) -> None:
     """In a thread where there is much to remove; handing a few files over would cost more than they do."""
     root, upper = container.paths.root, container.paths.upper
-    if upper.is_dir() and any(os.scandir(upper)):
+    if upper.is_dir() and os.listdir(upper):
         await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
     else:
         shutil.rmtree(root, ignore_errors=True)

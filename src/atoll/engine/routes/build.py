@@ -11,10 +11,9 @@ from atoll.build.options import Options
 from atoll.engine.building import registry_auths
 from atoll.engine.credentials import decode, registry_key
 from atoll.engine.filters import Filters
-from atoll.engine.progress import stream_progress
+from atoll.engine.progress import Feed, stream_progress
 from atoll.errors import InvalidInput, NotSupported
 from atoll.http import Query, Request, Response, Router, json_response
-from atoll.images import Progress
 from atoll.units import parse_duration
 
 if TYPE_CHECKING:
@@ -44,9 +43,9 @@ class Routes:
         header = request.headers.get("x-registry-config")
         auths = {registry_key(name): auth for name, auth in decode(header, "X-Registry-Config").items()} if header else {}
 
-        async def work(progress: Progress) -> None:
+        async def work(feed: Feed) -> None:
             registry_auths.set(auths)
-            image = await self._engine.builder.build(request.chunks(), options, progress)
+            image = await self._engine.builder.build(request.chunks(), options, feed, feed.ready)
             self._engine.events.publish("image", "build", image.id, {"name": next(iter(options.tags), image.id)})
 
         await stream_progress(request, work)
