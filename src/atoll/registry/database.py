@@ -7,13 +7,14 @@ loop's thread, and never wait for a writer (WAL).
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from atoll.errors import AtollError, Unavailable
+from atoll.errors import AtollError, SystemFailure, Unavailable
 
 VERSION = 1
 BUSY_S = 30.0  # how long a writer waits for another process's transaction
@@ -87,17 +88,29 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, rolled back where the block raises. Blocks; call it from a thread."""
+        """One transaction, rolled back where the block raises. Blocks; call it from a thread.
+
+        Raises SystemFailure where the disk is full or failed, Unavailable where another process does not let go of the file.
+        """
         with self._lock:
             connection = self._opened(self._writer)
-            connection.execute("BEGIN IMMEDIATE")
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException as error:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.OperationalError):
+                    raise self._meaning(error) from error
                 raise
+
+    def _meaning(self, error: sqlite3.OperationalError) -> AtollError:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            return SystemFailure(f"write {self._path}", errno.ENOSPC)
+        if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+            return Unavailable(f"{self._path} is held by another process for {BUSY_S:g} s")
+        return SystemFailure(f"{self._path}: {error}", errno.EIO)
 
     @property
     def reader(self) -> sqlite3.Connection:

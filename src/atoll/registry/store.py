@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from atoll.errors import AtollError
 from atoll.registry.content import Content
 from atoll.registry.database import Database
 from atoll.registry.errors import Code, Refused
@@ -94,10 +95,14 @@ class Store:
 
     def add_blob(self, repository: str, upload: Path, digest: str, size: int) -> None:
         """Takes a synced file, of this digest and size, into the repository."""
-        with self.database.writing() as connection:
-            self.content.adopt(upload, digest)
-            connection.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (digest, size))
-            self._link(connection, repository, digest)
+        try:
+            with self.database.writing() as connection:
+                self.content.adopt(upload, digest)
+                connection.execute("INSERT OR REPLACE INTO blobs VALUES (?, ?)", (digest, size))
+                self._link(connection, repository, digest)
+        except AtollError:  # the disk is full: at least the file goes
+            self.sweep_files([digest])
+            raise
 
     def mount_blob(self, repository: str, digest: str, source: str | None) -> bool:
         """Links a blob of repository SOURCE, or of any; False where it is not there."""

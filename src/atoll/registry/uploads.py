@@ -114,12 +114,9 @@ class Uploads:
         return self._directory / f"{identifier}.{hashlib.sha256(repository.encode()).hexdigest()[:16]}.{algorithm}"
 
     def cancel(self, upload: Upload) -> None:
+        """Forgets the session, and its bytes where they did not become a blob."""
         self._open.pop(upload.id, None)
         upload.path.unlink(missing_ok=True)
-
-    def finished(self, upload: Upload) -> None:
-        """The file is a blob now."""
-        self._open.pop(upload.id, None)
 
     def expire(self) -> int:
         """Cancels what nobody has written to for long; how many."""

@@ -81,8 +81,10 @@ class UploadRoutes:
         if known != digest:
             self._uploads.cancel(upload)
             raise Refused(Code.DIGEST_INVALID, f"the content is in truth {known}", detail={"digest": digest})
-        await asyncio.to_thread(self._store.add_blob, upload.repository, upload.path, digest, upload.size)
-        self._uploads.finished(upload)
+        try:
+            await asyncio.to_thread(self._store.add_blob, upload.repository, upload.path, digest, upload.size)
+        finally:
+            self._uploads.cancel(upload)  # the file is the blob's now; or the disk is full, and room is what helps
         return _created(upload.repository, digest)
 
 
