@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
-
+from atoll.cli.quickjson import compact
 from atoll.cli.table import table
 
 TYPE_CHECKING = False
@@ -12,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-FIELD = re.compile(r"\{\{[^}]*?\.(\w+)[^}]*\}\}")
+FIELD = r"\{\{[^}]*?\.(\w+)[^}]*\}\}"
 
 
 def show(rows: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str]], form: str | None) -> None:
@@ -21,7 +19,7 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str]], for
         print(table([head for head, _ in columns], [[str(row[key]) for _, key in columns] for row in rows]))
     elif form == "json":
         for row in rows:
-            print(json.dumps(row, separators=(",", ":")))
+            print(compact(row))
     elif form.startswith("table "):
         _table(rows, columns, form[len("table ") :].strip())
     else:
@@ -37,9 +35,11 @@ def _unescape(form: str) -> str:
 
 
 def _table(rows: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str]], form: str) -> None:
+    import re
+
     from atoll.cli.template import Template
 
     heads = {key: head for head, key in columns}
     template = Template(_unescape(form))
-    head = FIELD.sub(lambda match: heads.get(match[1], match[1].upper()), _unescape(form))
+    head = re.sub(FIELD, lambda match: heads.get(match[1], match[1].upper()), _unescape(form))
     print(table(head.split("\t"), [template.render(row).split("\t") for row in rows]))

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import sys
-from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
+    from _socket import socket
     from collections.abc import Callable
 
 READ = 1 << 16
@@ -75,6 +73,8 @@ def size() -> tuple[int, int]:
 
 def on_resize(callback: Callable[[int, int], None]) -> None:
     """Call back with the new size each time the window changes."""
+    import signal
+
     signal.signal(signal.SIGWINCH, lambda *_: callback(*size()))
 
 
@@ -103,7 +103,7 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def join(sock: socket.socket, first: bytes, *, tty: bool, stdin: bool, detach_keys: bytes = b"") -> None:
+def join(sock: socket, first: bytes, *, tty: bool, stdin: bool, detach_keys: bytes = b"") -> None:
     """Pump standard input to SOCK and SOCK to standard output and error until the container's side ends.
 
     The end of standard input half-closes the socket and output goes on. Raises Detached when the detach keys are typed (terminals only).
@@ -136,12 +136,13 @@ def join(sock: socket.socket, first: bytes, *, tty: bool, stdin: bool, detach_ke
                 poller.unregister(0)
 
 
-def _half_close(sock: socket.socket) -> None:
-    import socket as sockets
+def _half_close(sock: socket) -> None:
+    from _socket import SHUT_WR
+    from contextlib import suppress
 
     # the other side has gone first
     with suppress(OSError):
-        sock.shutdown(sockets.SHUT_WR)
+        sock.shutdown(SHUT_WR)
 
 
 class _Keys:

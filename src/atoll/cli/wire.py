@@ -6,10 +6,10 @@ or read-to-end bodies, and 101 upgrades (Docker Engine API, "attach").
 
 from __future__ import annotations
 
-import json
 import os
-import socket
+from _socket import AF_UNIX, SOCK_CLOEXEC, SOCK_STREAM, socket  # what lies beneath `socket`, without its selectors and enums
 
+from atoll.cli.quickjson import dumps, loads
 from atoll.home import ENGINE_SOCKET, home_directory
 
 TYPE_CHECKING = False
@@ -51,7 +51,7 @@ def target(path: str, query: dict[str, Any] | None = None) -> str:
             if isinstance(item, bool):
                 item = "1" if item else "0"  # noqa: PLW2901  the wire's own spelling
             elif isinstance(item, dict):
-                item = json.dumps(item)  # noqa: PLW2901
+                item = dumps(item)  # noqa: PLW2901
             pairs.append(f"{name}={quote(str(item))}")
     return f"{path}?{'&'.join(pairs)}" if pairs else path
 
@@ -59,7 +59,7 @@ def target(path: str, query: dict[str, Any] | None = None) -> str:
 class Reply:
     """A response whose body is read as it comes."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket) -> None:
         self._sock = sock
         self._buffer = b""
         head = self._head()
@@ -134,7 +134,7 @@ class Reply:
         return b"".join(self.chunks())
 
     def json(self) -> Any:
-        return json.loads(self.read() or b"null")
+        return loads(self.read() or b"null")
 
     def lines(self) -> Iterator[Any]:
         """JSON values, one a line, as they arrive."""
@@ -143,11 +143,11 @@ class Reply:
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
                 if line.strip():
-                    yield json.loads(line)
+                    yield loads(line)
         if rest.strip():
-            yield json.loads(rest)
+            yield loads(rest)
 
-    def stream(self) -> tuple[socket.socket, bytes]:
+    def stream(self) -> tuple[socket, bytes]:
         """After an upgrade: the socket, and what of the stream has been read already."""
         data, self._buffer = self._buffer, b""
         return self._sock, data
@@ -168,8 +168,8 @@ class Engine:
         else:
             raise EngineUnreachable(f"unable to parse docker host `{address}`: write unix:///path/to/engine.sock")
 
-    def connect(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    def connect(self) -> socket:
+        sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
             sock.connect(self.path)
         except (FileNotFoundError, ConnectionRefusedError) as error:
@@ -209,7 +209,7 @@ class Engine:
             head.append("Connection: close")
         payload: bytes | None = None
         if body is not None:
-            payload = json.dumps(body).encode()
+            payload = dumps(body).encode()
             head.append("Content-Type: application/json")
         elif isinstance(data, bytes):
             payload = data
@@ -254,7 +254,7 @@ class Engine:
             reply.close()
 
 
-def _send_chunks(sock: socket.socket, data: Iterable[bytes]) -> None:
+def _send_chunks(sock: socket, data: Iterable[bytes]) -> None:
     try:
         for chunk in data:
             if chunk:
@@ -267,7 +267,7 @@ def _send_chunks(sock: socket.socket, data: Iterable[bytes]) -> None:
 def _error(reply: Reply) -> EngineError:
     text = reply.read()
     try:
-        message = json.loads(text)["message"]
+        message = loads(text)["message"]
     except (ValueError, KeyError, TypeError):
         message = text.decode(errors="replace").strip() or f"HTTP {reply.status}"
     return EngineError(reply.status, str(message))

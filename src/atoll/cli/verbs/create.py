@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
 
 from atoll.cli import terminal
 from atoll.cli.containerflags import CREATE_FLAGS, body
@@ -172,6 +171,8 @@ def _discard(client: Engine, identifier: str) -> None:
 
 
 def _follow_size(client: Engine, identifier: str) -> None:
+    from contextlib import suppress
+
     def resize(columns: int, lines: int) -> None:
         # it has ended in the meantime
         with suppress(EngineError):
@@ -185,9 +186,11 @@ def _follow_size(client: Engine, identifier: str) -> None:
 
 def _proxy_signals(client: Engine, identifier: str) -> None:
     """Signals sent to us are meant for the container; its end is then ours (docker run --sig-proxy)."""
-    import signal
+    import _signal as signal  # type: ignore[import-not-found]  # the enums of `signal` cost every run 3 ms
 
     def forward(number: int, _frame: object) -> None:
+        from contextlib import suppress
+
         # it has ended in the meantime
         with suppress(EngineError):
             client.post(f"/containers/{identifier}/kill", {"signal": str(number)})

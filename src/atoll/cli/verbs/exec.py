@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from atoll.cli import terminal
 from atoll.cli.containerflags import environment
@@ -76,6 +75,8 @@ def _execute(options: Options, words: list[str]) -> int:
 
 
 def _resize(client: Engine, identifier: str, columns: int, lines: int) -> None:
+    from contextlib import suppress
+
     # it has ended in the meantime
     with suppress(EngineError):
         client.post(f"/exec/{identifier}/resize", {"h": lines, "w": columns})

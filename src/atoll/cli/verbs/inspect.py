@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 from atoll.cli.flags import Command, Flag, Options
+from atoll.cli.quickjson import compact, indented
 from atoll.cli.session import CommandFailed, engine
 from atoll.cli.wire import Engine, EngineError
 
@@ -63,9 +63,9 @@ def _show(options: Options, names: list[str], kinds: tuple[str, ...]) -> int:
             print(template.render(value))
     elif form:
         for value in found:
-            print(json.dumps(value, separators=(",", ":")))
+            print(compact(value))
     else:
-        print(json.dumps(found, indent=4, ensure_ascii=False))
+        print(indented(found))
     for line in missing:
         print(line, file=sys.stderr)
     return 1 if missing else 0
