@@ -64,3 +64,22 @@ def test_with_a_terminal(box):
         assert (await box.runtime.wait(name)).code == 130
 
     box(body)
+
+
+def test_a_keeper_with_many_descriptors(box):
+    """The init closes what it inherited whatever the numbers: the start is answered when the status socket closes."""
+
+    async def body(box):
+        attaches = []
+        try:
+            idle = box.bundle(["sleep", "100"])
+            await box.start(idle)
+            for _ in range(140):
+                attaches.append(Attach())
+                await box.runtime.attach(idle, None, attaches[-1])
+            await asyncio.wait_for(box.start(box.bundle(["sleep", "100"], init=True)), 5)
+        finally:
+            for attach in attaches:
+                attach.close()
+
+    box(body)

@@ -366,3 +366,34 @@ def test_host_is_not_visible(box):
             marker.unlink()
 
     box(body)
+
+
+def test_the_hosts_null_keeps_its_owner(box):
+    async def body(box):
+        status, _ = await box.run(["true"], user="1000:1001")
+        assert status.code == 0
+
+    before = os.stat("/dev/null").st_uid
+    box(body)
+    assert os.stat("/dev/null").st_uid == before
+
+
+def test_compiled_filters_are_private(box):
+    async def body(box):
+        await box.run(["true"])
+        places = [box.instance.cache, *box.instance.cache.rglob("*")]
+        assert len(places) > 2
+        assert [oct(place.stat().st_mode & 0o077) for place in places] == ["0o0"] * len(places)
+
+    box(body)
+
+
+def test_a_filter_cut_by_a_power_loss_is_compiled_anew(box):
+    async def body(box):
+        await box.run(["true"])
+        (cached,) = (box.instance.cache / "seccomp").iterdir()
+        cached.write_bytes(b"")
+        assert "Seccomp:\t2" in await box.sh("cat /proc/self/status")
+        assert cached.stat().st_size
+
+    box(body)

@@ -53,6 +53,7 @@ class Runtime:
         self._connecting = asyncio.Lock()
         self._sending = asyncio.Lock()
         self._gone = asyncio.Event()  # the connection of now has ended
+        self._writable: asyncio.Future[None] | None = None  # who sends waits for room in the socket
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_id = 0
         self._subscribers: set[asyncio.Queue[ExitStatus | None]] = set()
@@ -222,12 +223,14 @@ class Runtime:
                 protocol.send(sock, message, fds)
                 return
             except BlockingIOError:
-                writable: asyncio.Future[None] = loop.create_future()
-                loop.add_writer(sock, _wake, writable)
+                self._writable = loop.create_future()
+                loop.add_writer(sock, _wake, self._writable)
                 try:
-                    await writable
+                    await self._writable
                 finally:
-                    loop.remove_writer(sock)
+                    self._writable = None
+                    if sock is self._socket:
+                        loop.remove_writer(sock)
             except OSError as error:
                 self._lost()
                 raise _NotSent(f"the keeper does not answer: {error.strerror}") from error
@@ -274,7 +277,11 @@ class Runtime:
     def _lost(self) -> None:
         sock, self._socket = self._socket, None
         if sock is not None:
-            asyncio.get_running_loop().remove_reader(sock)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(sock)
+            loop.remove_writer(sock)
+            if self._writable is not None:
+                _wake(self._writable)  # to find that there is no socket any more
             sock.close()
             self._gone.set()
         pending, self._pending = self._pending, {}

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import struct
 import sys
 from collections.abc import Mapping
@@ -21,12 +22,13 @@ from typing import Any, NamedTuple, NoReturn
 from atoll.errors import AtollError, InvalidInput, NotSupported, SystemFailure
 from atoll.kernel import inroot, processes, seccomp
 from atoll.kernel.cgroups import Cgroup
-from atoll.runtime import confine, program, protocol, reaper, rootfs, terminal, users
+from atoll.runtime import confine, program, protocol, reaper, rootfs, sysctls, terminal, users
 from atoll.runtime.constants import INIT, SECCOMP_DIGEST
 from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, StartFailed
 
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 0x1
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+_NULL = os.makedev(1, 3)
 
 
 class Plan(NamedTuple):
@@ -74,7 +76,7 @@ def start(plan: Plan) -> NoReturn:
     root = rootfs.mount_root(plan.bundle, spec["root"]["path"], plan.overlay, linux.get("rootfsPropagation") or "")
     rootfs.mount_all(root, spec, plan.cgroup)
     rootfs.make_devices(root, spec)
-    rootfs.set_sysctls(root, linux.get("sysctl") or {})
+    sysctls.write(root, linux.get("sysctl") or {})
     user = _user(root, plan.process["user"])
     _make_directory(root, plan.process["cwd"])
     stdio = _stdio(plan, root, console=True)
@@ -133,7 +135,7 @@ def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile:
             os._exit(error.exit_code if isinstance(error, StartFailed) else 1)
 
     if plan.target < 0 and (plan.spec.get("annotations") or {}).get(INIT) == "true":
-        reaper.become(execute, process["args"])
+        reaper.become(execute, process["args"], {plan.status.fileno(), *stdio} - {0, 1, 2})
     execute()
 
 
@@ -172,14 +174,19 @@ def _filter(plan: Plan) -> tuple[bytes | None, int]:
     path = os.path.join(plan.cache, f"{digest}.bpf")
     try:
         with open(path, "rb") as cached:
-            return cached.read(), flags
+            found = cached.read()
+        if found:  # empty after a power cut: a rename may be on disk before what it names
+            return found, flags
     except FileNotFoundError:
         pass
     compiled = seccomp.compile_profile(profile)
-    os.makedirs(plan.cache, mode=0o700, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.{plan.status.fileno()}"
-    with open(temporary, "wb") as output:
+    # Random, since in a new pid namespace every child is process 1, and several may compile the same profile.
+    temporary = f"{path}.{os.urandom(8).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as output:
         output.write(compiled)
+        output.flush()
+        os.fsync(fd)
     os.replace(temporary, path)
     return compiled, flags
 
@@ -226,12 +233,15 @@ def _stdio(plan: Plan, root: int, *, console: bool) -> tuple[int, int, int]:
 
 
 def _own_stdio(uid: int) -> None:
-    """So that /dev/stdout can be opened by whoever the process becomes."""
+    """So that /dev/stdout can be opened by whoever the process becomes. Its /dev/null is the host's, and everybody's."""
     for fd in (0, 1, 2):
+        status = os.fstat(fd)
+        if stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL:
+            continue
         try:
             os.fchown(fd, uid, -1)
         except OSError:
-            continue  # a read-only file system below /dev/null, say: then it can be opened anyway or never
+            continue  # a terminal bound from a read-only file system, say: then it can be opened anyway or never
 
 
 def _reset_signals() -> None:

@@ -8,6 +8,7 @@ more) is ended when the next one starts.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import os
@@ -93,7 +94,10 @@ class Keeper:
         self.connections: set[Connection] = set()
         self._layout = Layout.discover()
         self._instance_id = instance_id
-        self._operations = Operations(self.loop, self._layout, instance_id, os.path.join(home, "cache", "seccomp"), self._broadcast)
+        cache = os.path.join(home, "cache", "seccomp")
+        for directory in (os.path.dirname(cache), cache):
+            _make_private(directory)  # here and not by the first child, which works without a umask
+        self._operations = Operations(self.loop, self._layout, instance_id, cache, self._broadcast)
         self._listener = listener
         listener.setblocking(False)
         self.loop.add(listener.fileno(), READ, self._accept)
@@ -233,6 +237,12 @@ def main(home: str, instance_id: str, ready: int) -> None:
     _unlink(path)
     _unlink(os.path.join(home, "run", "keeper.pid"))
     keeper.close()
+
+
+def _make_private(directory: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(directory, 0o700)
+    os.chmod(directory, 0o700)
 
 
 def _unlink(path: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from atoll.errors import AtollError, InvalidInput, NotSupported, SystemFailure
 from atoll.kernel import processes
-from atoll.runtime import init
+from atoll.runtime import init, sysctls
 from atoll.runtime.container import Container, Process, Reply
 from atoll.runtime.logs import LogFile
 from atoll.runtime.loop import Loop
@@ -92,6 +92,7 @@ class Launcher:
     def start(self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply) -> Process:
         """Raises AtollError; nothing is left then but the cgroup."""
         linux = spec["linux"]
+        sysctls.check(linux.get("sysctl") or {}, linux.get("namespaces") or ())
         container.cgroup.create(linux.get("resources") or {})
         fresh, joined_pids = _namespaces(linux.get("namespaces") or ())
         container.has_own_pids = bool(fresh & processes.NEWPID)

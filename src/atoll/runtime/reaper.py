@@ -16,8 +16,11 @@ from atoll.kernel import prctl, title
 NAME = "docker-init"  # what Docker's own is called
 
 
-def become(start: Callable[[], NoReturn], words: list[str]) -> NoReturn:
-    """Call `start`, which executes the program `words`, in a child; then live as its init and end as it ends."""
+def become(start: Callable[[], NoReturn], words: list[str], descriptors: set[int]) -> NoReturn:
+    """Call `start`, which executes the program `words`, in a child; then live as its init and end as it ends.
+
+    `descriptors` are those open beside 0, 1 and 2, the status socket above all: its closing tells that the program runs.
+    """
     signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     child = os.fork()
@@ -27,7 +30,8 @@ def become(start: Callable[[], NoReturn], words: list[str]) -> NoReturn:
         start()
     prctl.set_name(NAME)
     title.write([f"/sbin/{NAME}", "--", *words])
-    os.closerange(3, 256)  # the status socket above all: its closing tells that the program runs
+    for fd in descriptors:
+        os.close(fd)
     while True:
         number = signal.sigwait(signals)
         if number != signal.SIGCHLD:

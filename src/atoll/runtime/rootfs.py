@@ -202,16 +202,6 @@ def _link(directory: int, name: str, target: str) -> None:
             os.symlink(target, name, dir_fd=directory)
 
 
-def set_sysctls(root: int, values: Mapping[str, str]) -> None:
-    """Through the container's own /proc, before it is made read-only. Raises SystemFailure naming the key."""
-    for key, value in values.items():
-        path = key if "/" in key else key.replace(".", "/")
-        try:
-            inroot.write(root, f"/proc/sys/{path}", str(value).encode())
-        except OSError as error:
-            raise SystemFailure(f"write sysctl key {key}", error.errno or 0) from error
-
-
 def protect(root: int, spec: Mapping[str, Any]) -> None:
     """Read-only paths, masked paths, and the root itself if the spec wants it read-only."""
     linux = spec["linux"]
