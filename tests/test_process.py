@@ -34,3 +34,10 @@ def test_what_does_not_come_up_says_its_last_words(tmp_path):
     with pytest.raises(Unavailable, match=r"ended with status 1:\n.*No module named atoll.absent") as caught:
         process.spawn("atoll.absent", log=tmp_path / "logs" / "x.log", home=tmp_path, interpreter=sys.executable)
     assert str(tmp_path / "logs" / "x.log") in str(caught.value)
+
+
+def test_a_home_is_closed_to_others(tmp_path):
+    home = tmp_path / "home"
+    with pytest.raises(Unavailable):
+        process.spawn("atoll.absent", log=home / "logs" / "x.log", home=home, interpreter=sys.executable)
+    assert home.stat().st_mode & 0o007 == 0

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+HOME_MODE = 0o710  # what containers were told, secrets among it, is nobody else's to read
 LOG_MAX = 10 << 20  # bytes of a log before it is rotated, once
 START_TIMEOUT_S = 60  # a first start compiles a seccomp filter and may wait for a slow disk
 END_TIMEOUT_S = 30  # for a process whose ready pipe has closed to be gone
@@ -114,6 +115,7 @@ def spawn(module: str, *, log: str | Path, home: str | Path, interpreter: str) -
     import select
     import subprocess
 
+    os.makedirs(home, mode=HOME_MODE, exist_ok=True)
     os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
     ready, done = os.pipe()
     try:
