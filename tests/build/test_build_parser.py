@@ -48,8 +48,16 @@ def test_heredocs():
     (quoted,) = only("RUN <<-'END' cat\n\ta\n\tEND\n")
     assert quoted.heredocs[0].content == "a\n"
     assert not quoted.heredocs[0].expand
-    (here_string,) = only('RUN cat <<< "x"\n')
-    assert here_string.heredocs == ()
+    for text in ('RUN cat <<< "x"\n', "RUN echo $((1 << 4))\n", "RUN echo $((1<<4))\n", "RUN sh -c 'cat <<EOF'\n"):
+        (fake,) = only(text)
+        assert fake.heredocs == ()
+    (trigger,) = only("ONBUILD RUN <<EOF\nx\nEOF\n")
+    assert trigger.heredocs[0].content == "x\n"
+
+
+def test_flags_with_quotes():
+    (run,) = only('RUN --mount=type=cache,"target=/a b" --mount=target=/x true\n')
+    assert run.every_flag("mount") == ['type=cache,"target=/a b"', "target=/x"]
 
 
 def test_stages():
@@ -78,6 +86,11 @@ def test_stages():
         ("FROM a\n\n\nENV", 4, "ENV requires at least one argument"),
         ("# escape=x\nFROM a", 1, "invalid ESCAPE"),
         ("FROM a\nRUN \0", 2, "NUL"),
+        ("FROM a\nRUN x\nCOPY --chown=1 --chown=2 a b", 3, "Duplicate flag specified: chown"),
+        ("FROM a\nCOPY --link=maybe a b", 2, "expecting boolean value for flag link"),
+        ("FROM a\nCOPY --from a b", 2, "missing a value on flag: from"),
+        ("FROM a\nONBUILD FROM b", 2, "FROM isn't allowed as an ONBUILD trigger"),
+        ("FROM a\nONBUILD FOO b", 2, "unknown instruction: FOO"),
         ("ARG x", 1, "the file has no FROM"),
     ],
 )
@@ -131,6 +144,12 @@ VALUES = {"A": "alpha", "EMPTY": "", "P": "/usr/local/bin", "F": "a.tar.gz"}
         ("${A//a/o}", "olpho"),
         ("a$", "a$"),
         ("${A:?must}", "alpha"),
+        ("${P%/*}", "/usr/local"),
+        ("${P%%/*}", ""),
+        ("${F#?}", ".tar.gz"),
+        ("${P//l*l/x}", "/usr/x/bin"),
+        ("${P/?o/x}", "/usr/xcal/bin"),
+        ("${F%nothing}", "a.tar.gz"),
     ],
 )
 def test_expansion(text, value):
@@ -141,6 +160,22 @@ def test_expansion(text, value):
 def test_expansion_refuses(text):
     with pytest.raises(InvalidInput):
         Expander(VALUES).word(text)
+
+
+def test_variables_cannot_fill_memory():
+    values = {"A": "x" * (1 << 19)}
+    with pytest.raises(InvalidInput, match="expands to more than 1 MB"):
+        Expander(values).word("$A" * 10)
+    with pytest.raises(InvalidInput, match="expands to more than 1 MB"):
+        Expander(values).heredoc("$A" * 10)
+
+
+@pytest.mark.parametrize("text", ["${A#" + "*a" * 100 + "b}", "${A%" + "a*" * 100 + "}", "${A//*b/x}"])
+def test_hostile_patterns_end_quickly(text):
+    begin = time.monotonic()
+    with contextlib.suppress(InvalidInput):
+        Expander({"A": "a" * 20_000}).word(text)
+    assert time.monotonic() - begin < 5
 
 
 @given(st.text(alphabet="$${}ab:-+#%/'\"\\ ", max_size=40))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -131,6 +131,7 @@ def _platforms(file: Dockerfile, globals_: Mapping[str, str]) -> Iterator[Findin
 
 
 def _from_arguments(file: Dockerfile, globals_: Mapping[str, str]) -> Iterator[Finding]:
+    declared = {name for one in file.arguments for name, _ in argument_words(one, Expander(globals_, file.escape))} | set(globals_)
     for stage in file.stages:
         expander = Expander(globals_, file.escape)
         try:
@@ -138,8 +139,8 @@ def _from_arguments(file: Dockerfile, globals_: Mapping[str, str]) -> Iterator[F
             expander.word(stage.platform)
         except InvalidInput:
             continue  # the plan says so, as an error
-        for name in sorted(expander.used - set(globals_)):
-            text = f"FROM argument '{name}' is not declared{_meant(name, globals_)}"
+        for name in sorted(expander.used - declared):
+            text = f"FROM argument '{name}' is not declared{_meant(name, declared)}"
             yield Finding("UndefinedArgInFrom", text, stage.origin.line)
 
 
@@ -247,6 +248,6 @@ def ignored_source(instruction: Instruction, word: str) -> Finding:
     return Finding("CopyIgnoredFile", text, instruction.line)
 
 
-def _meant(name: str, known: Mapping[str, str]) -> str:
+def _meant(name: str, known: Collection[str]) -> str:
     close = get_close_matches(name, known, 1, 0.8)
     return f" (did you mean {close[0]}?)" if close else ""

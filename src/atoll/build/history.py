@@ -27,7 +27,8 @@ def of_metadata(instruction: Instruction, before: Config, after: Config, text: s
     name = instruction.name
     if name in ("CMD", "ENTRYPOINT"):
         text = json.dumps(after[name.title()], ensure_ascii=False)
-    return comment(before, f" {name} {text}")
+    flags = [f"--{flag}={value}" for flag, value in instruction.flags]
+    return comment(before, " ".join(["", name, *flags, text]))
 
 
 def comment(config: Config, text: str) -> str:

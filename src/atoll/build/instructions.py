@@ -54,7 +54,8 @@ async def _metadata(site: Site, state: State, instruction: Instruction) -> State
     if instruction.name == "ENTRYPOINT" and not state.has_own_cmd:
         changed.pop("Cmd", None)  # the base image's CMD was meant for the base image's entrypoint
     comment = history.of_metadata(instruction, state.config, changed, text)
-    entry, _ = await site.build.entry(state, [instruction.name, comment], instruction, site.voice)
+    # The configuration itself, since words can be read two ways: ENV A="1 B=2" is not ENV A=1 B=2.
+    entry, _ = await site.build.entry(state, [instruction.name, changed], instruction, site.voice)
     done = replace(state, has_own_cmd=state.has_own_cmd or instruction.name == "CMD")
     return done.after(entry.key, entry.created, comment, config=changed)
 
