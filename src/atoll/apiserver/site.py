@@ -15,6 +15,7 @@ from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.discovery import AGGREGATED_SHAPES, Discovery, Document
 from atoll.apiserver.machinery.negotiate import negotiate
 from atoll.apiserver.machinery.openapi import OpenApi
+from atoll.apiserver.machinery.openapi_v2 import PROTOBUF_ASKED, PROTOBUF_TYPE
 from atoll.http import Request, Response, json_response, text_response
 
 COMPRESS_MIN = 128 * 1024  # bytes; upstream's threshold
@@ -44,6 +45,8 @@ class Site:
                 return json_response(version_info())
             case ("healthz" | "livez" | "readyz", *check):
                 return self._health(request, segments[0], "/".join(check))
+            case ("openapi", "v2"):
+                return self._open_api_v2(request)
             case ("openapi", "v3", *document):
                 return self._open_api(request, "/".join(document))
             case (".well-known", "openid-configuration") if self._tokens is not None:
@@ -52,7 +55,9 @@ class Site:
                 body = orjson.dumps(self._tokens.signer.jwks())
                 return Response(200, (("Content-Type", "application/jwk-set+json"), ("Cache-Control", "public, max-age=3600")), body)
             case ():
-                return json_response({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
+                return json_response(
+                    {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}
+                )
         raise statuses.no_such_path()
 
     async def compress(self, request: Request, response: Response) -> Response:
@@ -84,6 +89,12 @@ class Site:
             return Response(301, (("Location", f"/openapi/v3/{path}?hash={document.etag}"),))
         lasting = f"public, immutable, max-age={_YEAR_S}" if asked else "no-cache, private"
         return _cacheable(request, Document(document.body, document.etag, OPENAPI_TYPE), (("Vary", "Accept"), ("Cache-Control", lasting)))
+
+    def _open_api_v2(self, request: Request) -> Response:
+        protobuf = PROTOBUF_ASKED in (request.headers.get("accept") or "")
+        document = self._openapi.swagger(protobuf=protobuf)
+        served = Document(document.body, document.etag, PROTOBUF_TYPE if protobuf else OPENAPI_TYPE)
+        return _cacheable(request, served, (("Vary", "Accept"), ("Cache-Control", "no-cache, private")))
 
     def _health(self, request: Request, kind: str, only: str) -> Response:
         excluded = set(request.query.getall("exclude"))

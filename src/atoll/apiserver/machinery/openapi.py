@@ -1,4 +1,4 @@
-"""OpenAPI v3 as kubectl reads it: an index of hashes and one document for each group version.
+"""OpenAPI as kubectl reads it: v3, an index of hashes and one document for each group version; v2, one document of all.
 
 kubectl fetches them for `explain` and for server-side field validation: every kind needs a patch operation with the query parameters
 `fieldValidation` and `dryRun`. Documents are built when first asked for, encoded once and kept as bytes; the hash in the index makes a
@@ -14,7 +14,9 @@ import orjson
 
 from atoll.apiserver.machinery.kind import Kind, KindRegistry
 from atoll.apiserver.machinery.openapi_paths import paths_of
+from atoll.apiserver.machinery.openapi_protobuf import encode_swagger
 from atoll.apiserver.machinery.openapi_schemas import SchemaDocument
+from atoll.apiserver.machinery.openapi_v2 import swagger
 from atoll.apiserver.machinery.schema_file import schema_file
 
 
@@ -30,6 +32,7 @@ class OpenApi:
         self._registry = registry
         self._documents: dict[str, Document] = {}
         self._index: Document | None = None
+        self._swagger: dict[bool, Document] = {}
 
     def index(self) -> Document:
         """GET /openapi/v3: {"paths": {"api/v1": {"serverRelativeURL": "/openapi/v3/api/v1?hash=..."}}}."""
@@ -50,9 +53,18 @@ class OpenApi:
             self._documents[path] = Document(_encode(path, kinds), _hash(kinds))
         return self._documents[path]
 
+    def swagger(self, *, protobuf: bool) -> Document:
+        """GET /openapi/v2: everything in one document of the older form."""
+        if protobuf not in self._swagger:
+            document = swagger(self._registry, f"v{schema_file().version}")
+            body = encode_swagger(document) if protobuf else orjson.dumps(document)
+            self._swagger[protobuf] = Document(body, _digest(body))
+        return self._swagger[protobuf]
+
     def forget(self, group: str, version: str) -> None:
         """The kinds of this group version have changed."""
         self._index = None
+        self._swagger.clear()
         self._documents.pop(_path(group, version), None)
 
     def _by_path(self) -> dict[str, list[Kind]]:

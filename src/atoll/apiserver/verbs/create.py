@@ -64,9 +64,9 @@ def check_namespace(call: Call, metadata: Object) -> None:
 async def _store(core: Core, call: Call, obj: Object) -> Item:
     cacher = core.cacher(call.kind)
     await admit_new(core, call, obj)
+    if cacher.get(call.key) is not None:  # asked before addresses are: the object's own would be found taken
+        raise CompareFailed(call.key, 0, 0)
     with core.addresses.reserve(call.kind, obj, None):
-        if cacher.get(call.key) is not None:
-            raise CompareFailed(call.key, 0, 0)
         body = cacher.encode(obj)
         if call.dry_run:
             return Item(call.key, obj, body, 0)
