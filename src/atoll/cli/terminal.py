@@ -79,21 +79,31 @@ def on_resize(callback: Callable[[int, int], None]) -> None:
 
 
 class Demultiplexer:
-    """Docker's frames to standard output and error, across reads that cut them anywhere."""
+    """Docker's frames to standard output and error, across reads that cut them anywhere.
+
+    A log comes as one frame a line: those of one stream that follow each other are written at once.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> None:
         buffer = self._rest + data if self._rest else data
-        offset = 0
-        while len(buffer) - offset >= HEADER:
-            length = int.from_bytes(buffer[offset + 4 : offset + HEADER], "big")
-            if len(buffer) - offset - HEADER < length:
-                break
+        offset, last = 0, len(buffer) - HEADER
+        fd = 1
+        parts: list[bytes] = []
+        while offset <= last:
             start = offset + HEADER
-            write_all(2 if buffer[offset] == 2 else 1, buffer[start : start + length])
-            offset = start + length
+            end = start + int.from_bytes(buffer[offset + 4 : start], "big")
+            if end > len(buffer):
+                break
+            target = 2 if buffer[offset] == 2 else 1
+            if target != fd:
+                write_all(fd, b"".join(parts))
+                fd, parts = target, []
+            parts.append(buffer[start:end])
+            offset = end
+        write_all(fd, b"".join(parts))
         self._rest = buffer[offset:]
 
 
