@@ -387,9 +387,10 @@ def test_what_would_not_be_kept_is_refused(tmp_path):
         names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
         schema = {"openAPIV3Schema": {"type": "object"}}
         versions = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
-        spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": versions}
+        conversion = {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"]}}
+        spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": versions, "conversion": conversion}
         definition = {"metadata": {"name": "things.example.com"}, "spec": spec}
         error = await refused(501, "NotImplemented", client.create(CUSTOM_RESOURCE_DEFINITIONS, definition))
-        assert "custom resources are not served yet" in error.message
+        assert "conversion of custom resources by webhook is not served" in error.message
 
     run(tmp_path, scenario)

@@ -127,6 +127,8 @@ class Pipeline:
             if stored is None:
                 raise statuses.no_such_path()
             call.kind, call.served = stored, kind
+        if kind.deprecation:
+            call.warnings.append(kind.deprecation)
         return call
 
     def _authorise(self, user: User, wanted: Attributes) -> None:
@@ -149,7 +151,7 @@ class Pipeline:
             return self._item(call, item, form, include=include)
         form = negotiate(request.headers.get("accept"), LIST_SHAPES)
         page = await self._api.page(call, parameters.list_options(call.kind, request.query))
-        return await self._site.compress(request, _response(encode_page(call.face, page, form, include), form))
+        return await self._site.compress(request, _response(encode_page(call.face, page, form, include), form, warnings=call.warnings))
 
     def _watch(self, call: Call, request: Request) -> Response:
         form = negotiate(request.headers.get("accept"), OBJECT_SHAPES | {"PartialObjectMetadataList"})

@@ -18,6 +18,7 @@ from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
 from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_service
 from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
+from atoll.apiserver.customresources.registrar import CustomResources
 from atoll.apiserver.eventexpiry import expire_events
 from atoll.apiserver.machinery.cacher import Caches
 from atoll.apiserver.machinery.discovery import Discovery
@@ -78,9 +79,18 @@ class ApiServer:
         authenticator = Authenticator(config.tokens, tokens)
         self._api = Api(core, Reviews(authenticator, authorizer), tokens)
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
-        site = Site(Discovery(registry, address), OpenApi(registry), tokens, {"store": lambda: ""})
+        discovery, openapi = Discovery(registry, address), OpenApi(registry)
+        site = Site(discovery, openapi, tokens, {"store": lambda: ""})
         self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config))
+
+        def forget(group: str, version: str) -> None:
+            discovery.forget()
+            openapi.forget(group, version)
+
+        custom = CustomResources(self._api, forget)
+        await custom.load()
         await bootstrap(self._api)
+        self._tasks.append(asyncio.create_task(custom.run(), name="custom resources"))
         self._tasks.append(asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry"))
 
     async def handler(self, request: Request) -> Response | None:

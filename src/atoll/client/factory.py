@@ -66,6 +66,12 @@ class InformerFactory:
             informer.add_index(index, INDEXERS[index])
         return informer
 
+    def forget(self, resource: Resource) -> None:
+        """The resource is served no more: its informer ends, and whoever asks again gets a new one."""
+        informer = self._informers.pop(resource, None)
+        if informer is not None:
+            informer.stop()
+
     async def wait_synced(self) -> None:
         for informer in list(self._informers.values()):
             await informer.wait_synced()

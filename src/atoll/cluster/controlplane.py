@@ -18,6 +18,7 @@ from atoll.apiserver import ApiServerConfig, InProcessClient, serve
 from atoll.client.factory import InformerFactory
 from atoll.cluster.certificates import Certificates
 from atoll.cluster.defaults import create_defaults
+from atoll.cluster.resources import collected_resources
 from atoll.cluster.settings import PID_FILE, ClusterSettings
 from atoll.config import Instance
 from atoll.controllers.base import Config
@@ -62,7 +63,12 @@ async def run(instance: Instance, ready: int | None = None) -> None:
         client = InProcessClient(serving.server)
         await create_defaults(client, settings.dns_ip)
         informers = InformerFactory(client)
-        controllers = Config(root_ca=Certificates(instance, settings).authority.read_text(), local_path_root=instance.cluster / VOLUMES)
+        registry = serving.server.api.core.registry
+        controllers = Config(
+            root_ca=Certificates(instance, settings).authority.read_text(),
+            local_path_root=instance.cluster / VOLUMES,
+            resources=lambda: collected_resources(registry),
+        )
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "informers": informers.run(),
             "controllers": run_all(client, controllers, informers=informers),

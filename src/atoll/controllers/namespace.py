@@ -120,6 +120,7 @@ class NamespaceController(Controller):
         await self._finalize(key)
 
     def _follow(self, resources: list[Resource]) -> None:
+        self._followed &= set(resources)
         for resource in resources:
             if resource not in self._followed:
                 self._followed.add(resource)

@@ -1,6 +1,6 @@
 """Kinds that would be promises the server does not keep yet: they can be listed, and are refused when one is to be made.
 
-A CustomResourceDefinition that was stored and not served, or a webhook that was stored and not called, would be worse than a refusal.
+A webhook that was stored and not called would be worse than a refusal.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.machinery import statuses
 
 _WHY = {
-    "apiextensions.k8s.io": "custom resources are not served yet",
     "apiregistration.k8s.io": "aggregated API servers are not served yet",
     "admissionregistration.k8s.io": "admission webhooks and policies are not called yet",
 }

@@ -62,7 +62,11 @@ _MODULES = {
 
 def rules_for(kind: Kind) -> Rules:
     """The rules of a kind; those common to all kinds where it has none of its own."""
-    return _rules(kind.group, kind.kind) if kind.builtin else _COMMON
+    if kind.builtin:
+        return _rules(kind.group, kind.kind)
+    found = getattr(kind.schema, "rules", _COMMON)
+    assert isinstance(found, Rules)
+    return found
 
 
 @cache

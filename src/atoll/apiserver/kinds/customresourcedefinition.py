@@ -1,12 +1,22 @@
-"""Definitions of custom resources: names that agree with each other, and exactly one version that is stored."""
+"""Definitions of custom resources: names that agree with each other, exactly one version that is stored, schemas that can be enforced."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from atoll.apiserver.customresources.accept import check_versions
+from atoll.apiserver.customresources.definition import FINALIZER
+from atoll.apiserver.customresources.names import APPROVAL, is_true, put
 from atoll.apiserver.kinds import names
 from atoll.apiserver.kinds.causes import Causes
 from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
+from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.kind import Kind
 
 _SCOPES = ("Cluster", "Namespaced")
+_STRATEGIES = ("None", "Webhook")
+_PROTECTED = (".k8s.io", ".kubernetes.io")
+_KIND_NAMES = ("kind", "listKind")
 
 
 class CustomResourceDefinitionRules(Rules):
@@ -20,12 +30,28 @@ class CustomResourceDefinitionRules(Rules):
             told.setdefault("singular", kind.lower())
             told.setdefault("listKind", f"{kind}List")
         spec.setdefault("conversion", {}).setdefault("strategy", "None")
+        for version in spec.get("versions") or ():
+            version.setdefault("served", False)
+            version.setdefault("storage", False)
 
     def initial_status(self, obj: ReadOnly) -> Object:
-        stored = [
-            version["name"] for version in (obj.get("spec") or {}).get("versions") or () if version.get("storage") and "name" in version
-        ]
-        return {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": stored}
+        return {"conditions": [], "acceptedNames": {"plural": "", "kind": ""}, "storedVersions": [_stored(obj)]}
+
+    def prepare_for_update(self, kind: Kind, new: Object, old: ReadOnly, subresource: str = "") -> None:
+        super().prepare_for_update(kind, new, old, subresource)
+        status = new.setdefault("status", {})
+        version, stored = _stored(new), list(status.get("storedVersions") or ())
+        if subresource != "status" and version and version not in stored:
+            new["status"] = {**status, "storedVersions": [*stored, version]}
+
+    def prepare_for_delete(self, obj: Object, now: str) -> None:
+        """Its objects go first: the finalizer holds the definition until they have."""
+        finalizers = obj["metadata"].setdefault("finalizers", [])
+        if FINALIZER not in finalizers:
+            finalizers.append(FINALIZER)
+        status = obj.setdefault("status", {})
+        told = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+        status["conditions"] = put(list(status.get("conditions") or ()), "Terminating", "True", "InstanceDeletionPending", told, now)
 
     def check(self, obj: ReadOnly, causes: Causes) -> None:
         spec, name = obj.get("spec") or {}, (obj.get("metadata") or {}).get("name") or ""
@@ -36,24 +62,83 @@ class CustomResourceDefinitionRules(Rules):
             causes.required("spec.group")
         elif "." not in group:
             causes.invalid("spec.group", group, "should be a domain with at least one dot")
+        else:
+            causes.each("spec.group", group, names.subdomain(group))
         causes.one_of("spec.scope", spec.get("scope"), _SCOPES)
-        for field in ("plural", "singular"):
-            if told.get(field):
-                causes.each(f"spec.names.{field}", told[field], names.label_1035(told[field]))
-        if told.get("kind") and told.get("kind") == told.get("listKind"):
-            causes.invalid("spec.names.listKind", told["listKind"], "kind and listKind may not be the same")
+        _check_names(told, causes)
         versions = spec.get("versions") or ()
-        for index, version in enumerate(versions):
-            if version.get("schema") is None:
-                causes.required(f"spec.versions[{index}].schema.openAPIV3Schema", "schemas are required")
         if sum(bool(version.get("storage")) for version in versions) != 1:
             causes.invalid("spec.versions", versions, "must have exactly one version marked as storage version")
+        if spec.get("preserveUnknownFields"):
+            causes.invalid("spec.preserveUnknownFields", True, "must be false")
+        _check_conversion(spec.get("conversion") or {}, causes)
+        if not causes:
+            check_versions(spec, causes)
+
+    def check_new(self, obj: ReadOnly, causes: Causes) -> None:
+        group = (obj.get("spec") or {}).get("group") or ""
+        annotations = obj["metadata"].get("annotations") or {}
+        if group.endswith(_PROTECTED) and not annotations.get(APPROVAL):
+            causes.required(
+                f"metadata.annotations[{APPROVAL}]",
+                f'protected groups must have approval annotation "{APPROVAL}", see https://github.com/kubernetes/enhancements/pull/1111',
+            )
 
     def check_change(self, new: ReadOnly, old: ReadOnly, causes: Causes, subresource: str) -> None:
-        for field in ("group", "scope"):
-            causes.immutable(f"spec.{field}", new["spec"].get(field), old["spec"].get(field))
-        for field in ("plural", "kind"):
-            causes.immutable(f"spec.names.{field}", new["spec"]["names"].get(field), old["spec"]["names"].get(field))
+        causes.immutable("spec.group", new["spec"].get("group"), old["spec"].get("group"))
+        causes.immutable("spec.names.plural", new["spec"]["names"].get("plural"), old["spec"]["names"].get("plural"))
+        if is_true(old, "Established"):
+            causes.immutable("spec.scope", new["spec"].get("scope"), old["spec"].get("scope"))
+            causes.immutable("spec.names.kind", new["spec"]["names"].get("kind"), old["spec"]["names"].get("kind"))
+        present = [version.get("name") for version in new["spec"].get("versions") or ()]
+        for index, version in enumerate((new.get("status") or {}).get("storedVersions") or ()):
+            if version not in present:
+                causes.invalid(
+                    f"status.storedVersions[{index}]",
+                    version,
+                    f"missing from spec.versions; {version} was previously a storage version, and must remain in spec.versions until a "
+                    f"storage migration ensures no data remains persisted in {version} and removes {version} from status.storedVersions",
+                )
+
+    def check_status(self, new: ReadOnly, old: ReadOnly, causes: Causes) -> None:
+        stored = (new.get("status") or {}).get("storedVersions") or ()
+        if not stored:
+            causes.invalid("status.storedVersions", list(stored), "must have at least one stored version")
+        elif _stored(new) not in stored:
+            causes.invalid("status.storedVersions", list(stored), f"must have the storage version {_stored(new)}")
+
+
+def _stored(obj: ReadOnly) -> str:
+    versions = (obj.get("spec") or {}).get("versions") or ()
+    return next((str(version.get("name", "")) for version in versions if version.get("storage")), "")
+
+
+def _check_names(told: ReadOnly, causes: Causes) -> None:
+    for field in ("plural", "singular"):
+        if told.get(field):
+            causes.each(f"spec.names.{field}", told[field], names.label_1035(told[field]))
+        else:
+            causes.required(f"spec.names.{field}")
+    for field in _KIND_NAMES:
+        if told.get(field):
+            causes.each(f"spec.names.{field}", told[field], names.label_1035(told[field].lower()))
+        else:
+            causes.required(f"spec.names.{field}")
+    for field in ("shortNames", "categories"):
+        for index, each in enumerate(told.get(field) or ()):
+            causes.each(f"spec.names.{field}[{index}]", each, names.label_1035(each))
+    if told.get("kind") and told.get("kind") == told.get("listKind"):
+        causes.invalid("spec.names.listKind", told["listKind"], "kind and listKind may not be the same")
+
+
+def _check_conversion(conversion: dict[str, Any], causes: Causes) -> None:
+    causes.one_of("spec.conversion.strategy", conversion.get("strategy"), _STRATEGIES)
+    if conversion.get("strategy") == "Webhook":
+        raise statuses.not_supported(
+            "conversion of custom resources by webhook is not served: set spec.conversion.strategy to None, or serve one version"
+        )
+    if conversion.get("webhook") is not None:
+        causes.forbidden("spec.conversion.webhook", "should not be set when strategy is not set to Webhook")
 
 
 RULES = CustomResourceDefinitionRules()

@@ -56,6 +56,9 @@ class Rules:
         elif "generation" in old["metadata"]:
             new["metadata"]["generation"] = old["metadata"]["generation"]
 
+    def prepare_for_delete(self, obj: Object, now: str) -> None:
+        """Note in an object what its deletion, asked for at `now`, has to wait for."""
+
     def validate(self, kind: Kind, obj: ReadOnly) -> list[Cause]:
         """Causes of a 422 for a new object; empty when it is right."""
         causes = Causes()

@@ -65,7 +65,10 @@ def apply_configuration(
     stamp = str(mine["time"]) if mine is not None and unchanged else now
     own = _entry(manager, "Apply", kind.api_version, subresource, stamp, wanted)
     kept = [entry for entry in others if entry["fieldsV1"]]
-    merged["metadata"] = {**merged["metadata"], "managedFields": [own, *kept] if wanted else kept}
+    if wanted:
+        # In the place it had: an apply that changes nothing must leave the object as it was.
+        kept.insert(next((at for at, entry in enumerate(entries) if entry is mine), 0), own)
+    merged["metadata"] = {**merged["metadata"], "managedFields": kept}
     return merged
 
 

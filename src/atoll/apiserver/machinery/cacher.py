@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,7 +63,9 @@ class Cacher:
         self._ring: list[Event] = []
         self._floor = store.revision  # the ring is complete above this revision
         self._waiters: set[asyncio.Future[None]] = set()
+        self._listeners: list[Callable[[Event], None]] = []
         self.last_change = 0  # the revision at which anything of this kind last changed, as far as this process saw
+        self.epoch = 0  # moves when all watches are to end
 
     @property
     def revision(self) -> int:
@@ -156,6 +158,25 @@ class Cacher:
             self._floor = self._ring[cut - 1].revision
             del self._ring[:cut]
 
+        for listener in self._listeners:
+            listener(self._ring[-1])
+
+    def listen(self, listener: Callable[[Event], None]) -> None:
+        """Call it at once with each change, before the write is answered. It must not raise or wait."""
+        self._listeners.append(listener)
+
+    def end_watches(self) -> None:
+        """The kind is not what it was: watches end once they have told what there is, and clients come back for more."""
+        self.epoch += 1
+        self.wake()
+
+    def adopt(self, other: Cacher) -> None:
+        """Take over the objects of the cacher that held them under another version."""
+        for item in other.items():
+            self._items[item.key] = self._item(item.key, {**item.obj, "metadata": dict(item.obj["metadata"])}, b"", item.revision)
+        self._keys = None
+        self.last_change = other.last_change
+
     def wake(self) -> None:
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
@@ -186,8 +207,11 @@ class Cacher:
         return Event(past.revision, self._moved(before, past.revision), before, True)
 
     def _item(self, key: str, obj: Object, stored: bytes, revision: int) -> Item:
-        obj["metadata"]["resourceVersion"] = str(revision)
         head = self._head
+        if not stored.startswith(head):  # it was written when another version of the kind was stored
+            obj = {**obj, "apiVersion": self.kind.api_version}
+            stored = self.encode(obj)
+        obj["metadata"]["resourceVersion"] = str(revision)
         return Item(key, obj, b'%s"resourceVersion":"%d",%s' % (head, revision, stored[len(head) :]), revision)
 
     def _moved(self, item: Item, revision: int) -> Item:
@@ -221,7 +245,34 @@ class Caches:
                 self._cachers[prefix].load(records)
 
     def of(self, kind: Kind) -> Cacher:
-        return self._cachers[storage_prefix(kind)]
+        cacher = self._cachers.get(storage_prefix(kind))
+        if cacher is None:  # a custom resource whose definition has just gone
+            raise statuses.no_such_path()
+        return cacher
+
+    async def open(self, kind: Kind) -> None:
+        """Serve a kind that came after `load`, with what the store has of it. Nothing may be written to it meanwhile."""
+        cacher = Cacher(kind, self._store)
+        cacher.load(await self._store.scan(cacher.prefix))
+        self._cachers[cacher.prefix] = cacher
+
+    def replace(self, before: Kind | None, kind: Kind) -> None:
+        """Serve a new kind, of which nothing is stored yet, or one that is now stored as `kind` and was stored as `before`."""
+        prefix = storage_prefix(kind)
+        present = self._cachers.get(prefix)
+        if present is not None and (before is None or before.api_version == kind.api_version):
+            present.kind = kind
+            return
+        cacher = self._cachers[prefix] = Cacher(kind, self._store)
+        if present is not None:
+            cacher.adopt(present)
+            present.end_watches()
+
+    def close(self, kind: Kind) -> None:
+        """Serve the kind no more."""
+        cacher = self._cachers.pop(storage_prefix(kind), None)
+        if cacher is not None:
+            cacher.end_watches()
 
     async def reach(self, revision: int) -> None:
         """Wait until `revision` has been announced. Raises StatusError 504 when it does not come."""

@@ -7,7 +7,8 @@ resource, so each mechanism is written once. What cannot be said in data (defaul
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -78,6 +79,10 @@ class Schema(Protocol):
         """What stands at a field path. List items and map values are stepped into with "*": ("spec", "containers", "*", "ports")."""
         ...
 
+    def publish(self, reference: Callable[[str], dict[str, Any]]) -> dict[GroupVersionKind, tuple[str, dict[str, Any]]]:
+        """Types OpenAPI has to carry beside the built-in ones, with their full names. `reference` gives a {"$ref": ...} to one of those."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Subresource:
@@ -117,6 +122,8 @@ class Kind:
     columns: tuple[Column, ...] = ()  # of a custom resource; the built-in kinds have printers in `tables`
     storage_group_version: str = ""  # api version under which objects of this kind are stored when it is not this one
     builtin: bool = True
+    deprecation: str = ""  # a warning for whoever uses this version
+    digest: str = ""  # of a custom resource's schema: OpenAPI's documents change with it
 
     @property
     def gvk(self) -> GroupVersionKind:
@@ -184,8 +191,28 @@ class KindRegistry:
         return len(self._by_resource)
 
     def groups(self) -> dict[str, dict[str, list[Kind]]]:
-        """Group → version → kinds; the core group is "" and comes first; the first version of a group is the preferred one."""
+        """Group → version → kinds; the core group is "" and comes first; the first version of a group is the preferred one.
+
+        Groups of custom resources alone follow by name, their versions from the most mature on.
+        """
         groups: dict[str, dict[str, list[Kind]]] = {}
+        custom: dict[str, dict[str, list[Kind]]] = {}
         for kind in self._by_resource.values():
-            groups.setdefault(kind.group, {}).setdefault(kind.version, []).append(kind)
+            chosen = groups if kind.builtin or kind.group in groups else custom
+            chosen.setdefault(kind.group, {}).setdefault(kind.version, []).append(kind)
+        for group, versions in sorted(custom.items()):
+            ordered = sorted(versions, key=maturity)
+            groups[group] = {version: sorted(versions[version], key=lambda kind: kind.plural) for version in ordered}
         return groups
+
+
+_VERSION = re.compile("v([1-9][0-9]{0,17})(?:(alpha|beta)([1-9][0-9]{0,17}))?")
+
+
+def maturity(version: str) -> tuple[int, int, int, str]:
+    """A key by which versions sort as clients prefer them: v2, v1, v1beta2, v1beta1, v1alpha1, then others by name."""
+    match = _VERSION.fullmatch(version)
+    if not match:
+        return 3, 0, 0, version
+    stage = {None: 0, "beta": 1, "alpha": 2}[match[2]]
+    return stage, -int(match[1]), -int(match[3] or 0), version

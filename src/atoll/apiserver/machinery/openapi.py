@@ -79,7 +79,10 @@ def _path(group: str, version: str) -> str:
 
 
 def _hash(kinds: list[Kind]) -> str:
-    facts = [(kind.plural, kind.kind, kind.namespaced, kind.verbs, [sub.name for sub in kind.subresources]) for kind in kinds]
+    facts = [
+        (kind.plural, kind.kind, kind.namespaced, kind.verbs, [sub.name for sub in kind.subresources], kind.list_kind, kind.digest)
+        for kind in kinds
+    ]
     return _digest(orjson.dumps([schema_file().version, facts]))
 
 
@@ -94,6 +97,8 @@ def _encode(path: str, kinds: list[Kind]) -> bytes:
         "info": {"title": "Kubernetes", "version": f"v{schema_file().version}"},
         "paths": {},
     }
+    for kind in kinds:
+        schemas.add(kind.schema.publish(schemas.reference))
     for kind in kinds:
         document["paths"].update(paths_of(path, kind, schemas))
     document["components"] = {"schemas": schemas.components()}

@@ -52,6 +52,7 @@ class SchemaDocument:
         self._file = schema_file()
         self._numbers = {name: number for number, name in enumerate(self._file.names)}
         self._components: dict[str, Any] = {}
+        self._added: dict[GroupVersionKind, str] = {}
         self._pending: list[int] = []
         self._descriptions = self._file.descriptions()
 
@@ -63,8 +64,16 @@ class SchemaDocument:
                 self._pending.append(self._numbers[name])
         return {"$ref": _REF + name}
 
+    def add(self, types: dict[GroupVersionKind, tuple[str, dict[str, Any]]]) -> None:
+        """Types of custom resources, by their kinds, with the names they have in the document."""
+        for gvk, (name, schema) in types.items():
+            self._added[gvk] = name
+            self._components[name] = schema
+
     def kind(self, gvk: GroupVersionKind) -> dict[str, Any] | None:
         """A reference by group, version and kind; None for a kind without a schema (the options of exec and its like)."""
+        if gvk in self._added:
+            return {"$ref": _REF + self._added[gvk]}
         number = self._file.kinds.get("/".join(gvk))
         return None if number is None else self.reference(self._file.names[number])
 

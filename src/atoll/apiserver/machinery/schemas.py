@@ -6,11 +6,11 @@ fails it is walked again, slowly, to say where and why in the words of upstream'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, lru_cache
 from typing import Any
 
-from atoll.apiserver.machinery.kind import Cause, ListMeta, Outcome
+from atoll.apiserver.machinery.kind import Cause, GroupVersionKind, ListMeta, Outcome
 from atoll.apiserver.machinery.schema_file import SchemaFile, schema_file
 from atoll.apiserver.machinery.schema_scalars import SCALARS
 from atoll.apiserver.machinery.schema_types import DecodeError, List, Map, Node, Struct, Where
@@ -74,6 +74,9 @@ class BuiltinSchema:
 
     def patch_meta(self, path: tuple[str, ...]) -> ListMeta:
         return _patch_meta(self.type, path)
+
+    def publish(self, reference: Callable[[str], dict[str, Any]]) -> dict[GroupVersionKind, tuple[str, dict[str, Any]]]:
+        return {}
 
 
 class _Types:

@@ -1,7 +1,7 @@
 """Cells of custom resources: the simple JSONPath that printer columns may use, evaluated over the object.
 
-Fields (.spec.size, ['a.b']), positions ([0], [-1]), all items ([*]) and filters on one field ([?(@.type=="Ready")]); the first result is
-shown.
+Fields (.spec.size, ['a.b']), positions ([0], [-1]), ranges ([-1:], [0:2]), all items ([*]) and filters on one field
+([?(@.type=="Ready")]); the first result is shown.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from atoll.errors import InvalidInput
 _STEP = re.compile(
     r"""\.(?P<field>(?:[A-Za-z0-9_$-]|\\.)+)"""
     r"""|\[['"](?P<quoted>[^'"]+)['"]\]"""
-    r"""|\[(?P<index>-?[0-9]+)\]"""
+    r"""|\[(?P<index>-?[0-9]{1,9})\]"""
+    r"""|\[(?P<low>-?[0-9]{0,9}):(?P<high>-?[0-9]{0,9})\]"""
     r"""|(?P<all>\[\*\]|\.\*)"""
     r"""|\[\?\(@\.(?P<key>[A-Za-z0-9_.-]+)\s*==\s*['"]?(?P<value>[^'")]*)['"]?\)\]"""
 )
@@ -78,5 +79,11 @@ def _take(step: dict[str, str], value: Any) -> list[Any]:
     if "index" in step:
         index = int(step["index"])
         return [value[index]] if -len(value) <= index < len(value) else []
+    if "low" in step:
+        return value[int(step["low"]) if step["low"] else None : int(step["high"]) if step["high"] else None]
     wanted = step["value"]
-    return [item for item in value if any(str(found) == wanted for found in evaluate(f".{step['key']}", item))]
+    return [item for item in value if any(_text(found) == wanted for found in evaluate(f".{step['key']}", item))]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,6 +1,7 @@
-"""Kinds served under two versions and stored under one: the other form is made when it is read, and undone when it is written.
+"""Kinds served under several versions and stored under one: the other form is made when it is read, and undone when it is written.
 
-Two of the built-in kinds are such: events (core and events.k8s.io) and horizontal pod autoscalers (v1 and v2).
+Two of the built-in kinds are such: events (core and events.k8s.io) and horizontal pod autoscalers (v1 and v2). Versions of a custom
+resource differ in their schema alone (conversion strategy None): each shows what its schema knows.
 """
 
 from __future__ import annotations
@@ -38,13 +39,17 @@ def from_stored(kind: Kind, obj: Object) -> Object:
     """The stored object in the version this kind is served in; the same object when that is the one stored."""
     if not kind.storage_group_version:
         return obj
+    if not kind.builtin:
+        return {**kind.schema.validate(obj).object, "apiVersion": kind.api_version}
     return {**_CONVERTERS[kind.group, kind.version, kind.kind][0](obj), "apiVersion": kind.api_version}
 
 
 def to_stored(kind: Kind, obj: Object) -> Object:
-    """The other way."""
+    """The other way. A custom resource keeps what only its own version knows until it has been judged by that version."""
     if not kind.storage_group_version:
         return obj
+    if not kind.builtin:
+        return {**obj, "apiVersion": kind.storage_group_version}
     return {**_CONVERTERS[kind.group, kind.version, kind.kind][1](obj), "apiVersion": kind.storage_group_version}
 
 

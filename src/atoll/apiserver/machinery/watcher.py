@@ -45,6 +45,7 @@ async def watch(cacher: Cacher, plan: WatchPlan) -> AsyncIterator[list[Delivery]
     """Batches of deliveries, never empty, until the plan's timeout. Raises StatusError 410 when history has gone."""
     loop = asyncio.get_running_loop()
     end = loop.time() + plan.timeout
+    epoch = cacher.epoch
     if plan.since is None:
         revision = cacher.revision
         first = [Delivery("ADDED", item, item.revision) for item in cacher.in_order(plan.namespace) if plan.selector.matches(item.obj)]
@@ -70,7 +71,7 @@ async def watch(cacher: Cacher, plan: WatchPlan) -> AsyncIterator[list[Delivery]
         if cacher.revision > revision:  # written while history was read
             continue
         now = loop.time()
-        if now >= end:
+        if now >= end or cacher.epoch != epoch:
             if plan.bookmarks:
                 yield [Delivery("BOOKMARK", None, revision)]
             return

@@ -14,6 +14,7 @@ import orjson
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
+from atoll.apiserver.kinds import rules_for
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.machinery.kind import Kind
@@ -138,6 +139,7 @@ def _mark(core: Core, kind: Kind, item: Item, options: DeleteOptions) -> Object:
         return obj
     metadata["deletionTimestamp"] = timestamp_seconds(core.clock() + grace)
     metadata["deletionGracePeriodSeconds"] = grace
+    rules_for(kind).prepare_for_delete(obj, metadata["deletionTimestamp"])
     if "generation" in metadata:
         metadata["generation"] += 1
     if kind.kind == "Namespace" and not kind.group:

@@ -11,6 +11,7 @@ from atoll.apiserver.kinds import rules_for
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
 from atoll.apiserver.machinery.kind import Kind
+from atoll.apiserver.machinery.versions import from_stored
 
 
 def typed(kind: Kind, obj: Any) -> Object:
@@ -53,7 +54,7 @@ def check_schema(call: Call, kind: Kind, obj: Object, duplicates: tuple[str, ...
 
 async def admit_new(core: Core, call: Call, obj: Object) -> None:
     """Default, admit and validate an object that is to be created."""
-    kind = call.kind
+    kind = _judge(call)
     rules = rules_for(kind)
     rules.default(obj)
     await core.admission.mutate(call, obj, None)
@@ -63,12 +64,15 @@ async def admit_new(core: Core, call: Call, obj: Object) -> None:
     if causes:
         raise statuses.invalid(kind, obj["metadata"].get("name") or "", causes)
     await core.admission.validate(call, obj, None)
+    _settle(call, obj)
 
 
 async def admit_change(core: Core, call: Call, new: Object, old: Mapping[str, Any]) -> None:
     """The same for one that replaces `old`."""
-    kind = call.kind
+    kind = _judge(call)
     rules = rules_for(kind)
+    if kind is not call.kind:
+        old = from_stored(kind, dict(old))
     rules.default(new)
     _keep_identity(new["metadata"], old["metadata"])
     await core.admission.mutate(call, new, old)
@@ -78,6 +82,22 @@ async def admit_change(core: Core, call: Call, new: Object, old: Mapping[str, An
     if causes:
         raise statuses.invalid(kind, new["metadata"].get("name") or "", causes)
     await core.admission.validate(call, new, old)
+    _settle(call, new)
+
+
+def _judge(call: Call) -> Kind:
+    """The kind whose rules count: a custom resource is judged by the version it was written in, a built-in one by the version stored."""
+    return call.kind if call.kind.builtin else call.face
+
+
+def _settle(call: Call, obj: Object) -> None:
+    """Take out of a custom resource what the version it is stored in does not know."""
+    if call.face is call.kind or call.kind.builtin:
+        return
+    settled = call.kind.schema.validate(obj).object
+    if settled is not obj:
+        obj.clear()
+        obj.update(settled)
 
 
 _SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generateName")

@@ -189,9 +189,14 @@ class GarbageCollector(Controller):
     # Feeding the graph
 
     def _follow_all(self) -> None:
-        for resource in self.config.resources():
-            if (resource.group, resource.kind) not in self._watched:
-                self._watched[resource.group, resource.kind] = resource
+        present = {(resource.group, resource.kind): resource for resource in self.config.resources()}
+        for key, resource in list(self._watched.items()):
+            if present.get(key) != resource:  # its definition has gone, or serves it under another version
+                del self._watched[key]
+                self._factory.forget(resource)
+        for key, resource in present.items():
+            if key not in self._watched:
+                self._watched[key] = resource
                 self.informer(resource, handler=self._feeder(resource))
 
     def _feeder(self, resource: Resource) -> Handler:
