@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from atoll import process
-from atoll.errors import Conflict, Unavailable
+from atoll.errors import Conflict, Forbidden, Unavailable
 
 
 def test_a_lock_tells_who_lives(tmp_path):
@@ -41,3 +41,25 @@ def test_a_home_is_closed_to_others(tmp_path):
     with pytest.raises(Unavailable):
         process.spawn("atoll.absent", log=home / "logs" / "x.log", home=home, interpreter=sys.executable)
     assert home.stat().st_mode & 0o007 == 0
+
+
+def test_a_home_anybody_may_write_to_is_refused(tmp_path):
+    tmp_path.chmod(0o777)
+    with pytest.raises(Forbidden, match="anybody may write to"):
+        process.spawn("atoll.absent", log=tmp_path / "logs" / "x.log", home=tmp_path, interpreter=sys.executable)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a directory away")
+def test_a_home_of_another_user_is_refused(tmp_path):
+    os.chown(tmp_path, 12345, 12345)
+    with pytest.raises(Forbidden, match="belongs to user 12345"):
+        process.settle(tmp_path)
+
+
+def test_a_daemon_has_its_own_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        process.settle(tmp_path / "home")
+        assert os.umask(0) == process.UMASK
+    finally:
+        os.umask(before)

@@ -1,6 +1,6 @@
 """What Atoll's long-lived processes share: a lock with a pid in it, a log, an event loop, and a byte that says "ready".
 
-    with sole(instance.run / "engine.pid", "engine"):     the process itself
+    settle(instance.home); with sole(instance.run / "engine.pid", "engine"):     the process itself
     pid_of(instance.run / "engine.pid")                   whoever asks whether it lives
     spawn("atoll.node.daemon", log=..., home=...)         whoever starts it
 
@@ -15,6 +15,7 @@ import os
 from contextlib import contextmanager
 
 from atoll.errors import Conflict, Unavailable
+from atoll.home import make_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +23,17 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-HOME_MODE = 0o710  # what containers were told, secrets among it, is nobody else's to read
+UMASK = 0o022  # daemons': whoever started one may have none
 LOG_MAX = 10 << 20  # bytes of a log before it is rotated, once
 START_TIMEOUT_S = 60  # a first start compiles a seccomp filter and may wait for a slow disk
 END_TIMEOUT_S = 30  # for a process whose ready pipe has closed to be gone
 LAST_WORDS = 2000  # bytes of a log shown when its process dies at the start
+
+
+def settle(home: Path) -> None:
+    """What a daemon does first: a umask of its own, and its HOME there and nobody else's. Raises Forbidden."""
+    os.umask(UMASK)
+    make_home(os.fspath(home))
 
 
 @contextmanager
@@ -110,12 +117,12 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 def spawn(module: str, *, log: str | Path, home: str | Path, interpreter: str) -> None:
     """Start MODULE in the background and return when it has said that it is ready; it does so by a pipe, so nothing is polled.
 
-    Raises Unavailable with its last words where it does not come up.
+    Raises Unavailable with its last words where it does not come up, Forbidden for a HOME that others may write to.
     """
     import select
     import subprocess
 
-    os.makedirs(home, mode=HOME_MODE, exist_ok=True)
+    make_home(os.fspath(home))
     os.makedirs(os.path.dirname(log), mode=0o700, exist_ok=True)
     ready, done = os.pipe()
     try:

@@ -13,7 +13,7 @@ import pytest
 from atoll.client.resources import Resource
 from atoll.config import Instance
 from atoll.node.directories import PodDirectory
-from atoll.node.volumes import VolumeError, atomic, claims, ownership, subpath
+from atoll.node.volumes import VolumeError, Volumes, atomic, claims, ownership, subpath
 from atoll.node.volumes.atomic import File
 from atoll.node.volumes.payload import Source, payload
 from atoll.node.volumes.volumes import remove_directory
@@ -139,3 +139,42 @@ def test_host_path_types(tmp_path: Path) -> None:
         claims.host_path({"path": str(tmp_path), "type": "File"})
     with pytest.raises(VolumeError, match="No such file"):
         claims.host_path({"path": str(tmp_path / "gone"), "type": "Directory"})
+
+
+def test_files_of_the_api_are_never_writable(instance: Instance, tmp_path: Path) -> None:
+    """A container that could replace `..data` would lead the next update's clean-up out of the volume (CVE-2017-1002102)."""
+    kinds = {"c": {"configMap": {}}, "s": {"secret": {}}, "d": {"downwardAPI": {}}, "p": {"projected": {}}, "e": {"emptyDir": {}}}
+    mounts = [{"name": name, "mountPath": f"/{name}", "readOnly": False} for name in kinds]
+    container = {"name": "main", "volumeMounts": mounts}
+    pod = {
+        "metadata": {"uid": "u1"},
+        "spec": {"volumes": [{"name": name, **kind} for name, kind in kinds.items()], "containers": [container]},
+    }
+    made = asyncio.run(_volumes(instance).mounts_of(pod, container, dict.fromkeys(kinds, tmp_path), {}))
+    assert [mount.read_only for mount in made] == [True, True, True, True, False]
+
+
+def _volumes(instance: Instance) -> Volumes:
+    nobody: Any = None
+    return Volumes(instance, nobody, nobody, {})
+
+
+def test_giving_to_a_group_follows_no_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that has the volume already swaps a file for a symlink between the look and the change."""
+    victim = tmp_path / "victim"
+    victim.touch(0o600)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "f").touch(0o600)
+    chown = os.chown
+
+    def swap(name: Any, *arguments: int, **options: Any) -> None:
+        if name == "f":
+            (volume / "f").unlink()
+            (volume / "f").symlink_to(victim)
+        chown(name, *arguments, **options)
+
+    monkeypatch.setattr(os, "chown", swap)
+    ownership.give_to_group(volume, 4321, only_if_root_differs=False)
+    assert (volume / "f").is_symlink()
+    assert victim.stat().st_mode & 0o7777 == 0o600

@@ -98,6 +98,7 @@ def main() -> int:
         ready = process.ready_fd(sys.argv[1:], "atoll.cluster.controlplane", "Run the control plane of the instance ATOLL_HOME names.")
         instance = Instance.from_environment()
         ClusterSettings.load(instance)
+        process.settle(instance.home)
         with process.sole(instance.cluster / PID_FILE, "control plane"):
             process.set_up_logging(instance.logs / "controlplane.log")
             process.run(run(instance, ready))

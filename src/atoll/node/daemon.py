@@ -66,6 +66,7 @@ def main() -> int:
     try:
         ready = process.ready_fd(sys.argv[1:], "atoll.node.daemon", "Serve the engine of the instance ATOLL_HOME names.")
         instance = Instance.from_environment()
+        process.settle(instance.home)
         with process.sole(instance.run / "engine.pid", "engine"):
             process.set_up_logging(instance.logs / "engine.log")
             process.run(serve(instance, ready))

@@ -7,7 +7,7 @@ import sys
 
 from atoll.cli.flags import Command, Flag, Options, UsageError
 from atoll.cli.verbs.tools import KUBECONFIG, engine_address, program
-from atoll.home import home_directory
+from atoll.home import home_directory, make_home
 
 SHELLS = ("sh", "bash", "zsh", "fish")
 
@@ -33,6 +33,7 @@ def _env(options: Options, _: list[str]) -> int:
         print("\n".join(_unset(name, shell) for name in settings))
         print(_set("PATH", path, shell))
         return 0
+    make_home(home)
     make_folder(folder)
     print("\n".join(_set(name, value, shell) for name, value in settings.items()))
     print(f'set -gx PATH "{folder}" $PATH' if shell == "fish" else f'export PATH="{folder}:$PATH"')

@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from atoll.kernel.openat2 import O_PATH
+
 FILE_BITS = 0o660
 DIRECTORY_BITS = 0o2770  # setgid: what is made inside keeps the group
 
@@ -30,7 +32,15 @@ def give_to_group(path: Path, group: int, *, only_if_root_differs: bool) -> None
 
 
 def _give(name: str, directory: int, group: int, bits: int) -> None:
-    found = os.lstat(name, dir_fd=directory)
-    os.chown(name, -1, group, dir_fd=directory, follow_symlinks=False)
-    if not stat.S_ISLNK(found.st_mode):
-        os.chmod(name, found.st_mode & 0o7777 | bits, dir_fd=directory)
+    """By a descriptor: a pod that has the volume already may put a symlink to the host in the file's place at any moment."""
+    try:
+        fd = os.open(name, O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return  # removed by such a pod
+    try:
+        mode = os.fstat(fd).st_mode
+        os.chown(name, -1, group, dir_fd=directory, follow_symlinks=False)
+        if not stat.S_ISLNK(mode):
+            os.chmod(f"/proc/self/fd/{fd}", mode & 0o7777 | bits)
+    finally:
+        os.close(fd)

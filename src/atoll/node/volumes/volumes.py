@@ -108,6 +108,8 @@ class Volumes:
         """What the container mounts. Raises VolumeError."""
         found = []
         meta = pod["metadata"]
+        # Whoever could write there could lead the next update's clean-up, by a link, anywhere on the host (CVE-2017-1002102).
+        ours = {volume["name"] for volume in pod["spec"].get("volumes") or () if any(kind in volume for kind in payload.PAYLOAD_KINDS)}
         directory = PodDirectory.of(self._instance, meta["uid"])
         for index, mount in enumerate(container.get("volumeMounts") or ()):
             path = paths.get(mount["name"])
@@ -117,7 +119,7 @@ class Volumes:
             if part:
                 target = directory.subpaths / mount["name"] / container["name"] / str(index)
                 path = await asyncio.to_thread(subpath.bind, path, part, target)
-            read_only = bool(mount.get("readOnly")) or (meta["uid"], mount["name"]) in self._read_only
+            read_only = bool(mount.get("readOnly")) or mount["name"] in ours or (meta["uid"], mount["name"]) in self._read_only
             found.append(Mount(path, _absolute(mount["mountPath"]), read_only, propagation(mount)))
         return found
 
