@@ -59,7 +59,13 @@ def declarations(cel: Any) -> tuple[Any, ...]:
         function("sub", *(((opaque, [opaque, other], lambda a, b: _plus(a, b, -1))) for other in (opaque, number))),
         function("isIP", (truth, [text], lambda value: _is(_ip, value)), member=False),
         function("isCIDR", (truth, [text], lambda value: _is(_cidr, value)), member=False),
-        function("ip", (opaque, [text], _ip), (opaque, [opaque], lambda cidr: {_IP: str(_network(cidr).network_address)})),
+        cel.FunctionDecl(
+            "ip",
+            [
+                cel.Overload("kubernetes_ip_text", opaque, [text], False, _ip),
+                cel.Overload("kubernetes_ip_cidr", opaque, [opaque], True, lambda cidr: {_IP: str(_network(cidr).network_address)}),
+            ],
+        ),
         function("cidr", (opaque, [text], _cidr), member=False),
         function("family", (number, [opaque], lambda value: _address(value).version)),
         function("isLoopback", (truth, [opaque], lambda value: _address(value).is_loopback)),

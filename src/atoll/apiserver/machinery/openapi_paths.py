@@ -53,7 +53,7 @@ def paths_of(base: str, kind: Kind, schemas: SchemaDocument) -> dict[str, Any]:
     """`base` is "api/v1" or "apis/apps/v1". The types used are noted in `schemas`."""
     scope = "namespaces/{namespace}/" if kind.namespaced else ""
     collection = f"/{base}/{scope}{kind.plural}"
-    operations = _Operations(kind.gvk, schemas)
+    operations = _Operations(kind.gvk, schemas, kind.builtin)
     paths: dict[str, Any] = {
         collection: operations.of(kind.verbs, {"list": "get", "create": "post", "deletecollection": "delete"}),
         f"{collection}/{{name}}": operations.of(kind.verbs, {"get": "get", "update": "put", "patch": "patch", "delete": "delete"}),
@@ -62,7 +62,7 @@ def paths_of(base: str, kind: Kind, schemas: SchemaDocument) -> dict[str, Any]:
         paths[f"/{base}/{kind.plural}"] = operations.of(kind.verbs, {"list": "get"})
     for sub in kind.subresources:
         methods = {"get": "get", "create": "post", "update": "put", "patch": "patch", "delete": "delete"}
-        paths[f"{collection}/{{name}}/{sub.name}"] = _Operations(sub.gvk, schemas).of(sub.verbs, methods)
+        paths[f"{collection}/{{name}}/{sub.name}"] = _Operations(sub.gvk, schemas, kind.builtin).of(sub.verbs, methods)
     return {path: _with_path_parameters(path, item) for path, item in paths.items() if item}
 
 
@@ -78,8 +78,9 @@ def _with_path_parameters(path: str, item: dict[str, Any]) -> dict[str, Any]:
 class _Operations:
     """The operations whose body is one type."""
 
-    def __init__(self, gvk: GroupVersionKind, schemas: SchemaDocument) -> None:
+    def __init__(self, gvk: GroupVersionKind, schemas: SchemaDocument, builtin: bool) -> None:
         self._gvk = gvk
+        self._patches = _PATCHES if builtin else tuple(name for name in _PATCHES if "strategic" not in name)  # kubectl chooses by this
         self._schemas = schemas
         self._body = schemas.kind(gvk) or {"type": "object"}
 
@@ -101,7 +102,7 @@ class _Operations:
         if verb in ("create", "update"):
             operation["requestBody"] = {"required": True, **_content("", self._body, ("*/*",))}
         elif verb == "patch":
-            operation["requestBody"] = {"required": True, **_content("", self._schemas.reference(META + "Patch"), _PATCHES)}
+            operation["requestBody"] = {"required": True, **_content("", self._schemas.reference(META + "Patch"), self._patches)}
         elif verb in ("delete", "deletecollection"):
             operation["requestBody"] = _content("", self._schemas.reference(META + "DeleteOptions"), ("*/*",))
         return operation
