@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from atoll.client.factory import InformerFactory
 from atoll.client.protocol import Client
 from atoll.controllers.base import Config, Context, Controller
+from atoll.controllers.clusterrole import ClusterRoleAggregation
 from atoll.controllers.daemonset.controller import DaemonSetController
 from atoll.controllers.deployment.controller import DeploymentController
 from atoll.controllers.endpoints.controller import EndpointsController, EndpointSliceController
@@ -25,6 +26,7 @@ from atoll.controllers.nodes.eviction import TaintEvictionController
 from atoll.controllers.nodes.lifecycle import NodeLifecycleController
 from atoll.controllers.nodes.podgc import PodGarbageCollector
 from atoll.controllers.replicaset import ReplicaSetController
+from atoll.controllers.resourcequota import ResourceQuotaController
 from atoll.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
 from atoll.controllers.statefulset.controller import StatefulSetController
 from atoll.controllers.volumes.binder import VolumeBinder
@@ -44,6 +46,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NamespaceController,
     ServiceAccountController,
     RootCaPublisher,
+    ResourceQuotaController,
+    ClusterRoleAggregation,
     GarbageCollector,
     VolumeBinder,
     LocalPathProvisioner,

@@ -7,8 +7,10 @@ from typing import Any, Protocol
 
 from atoll.apiserver.admission.defaultstorageclass import set_default_storage_class
 from atoll.apiserver.admission.escalation import refuse_escalation
+from atoll.apiserver.admission.limitranger import check_limits, set_default_limits
 from atoll.apiserver.admission.namespacelifecycle import check_namespace_lives, keep_system_namespaces
 from atoll.apiserver.admission.podpriority import resolve_priority
+from atoll.apiserver.admission.resourcequota import charge_quotas
 from atoll.apiserver.admission.serviceaccount import give_service_account
 from atoll.apiserver.admission.tolerations import add_default_tolerations
 from atoll.apiserver.admission.unserved import refuse_unserved
@@ -27,9 +29,10 @@ class Mutator(Protocol):
 
 # By resource ("pods", "persistentvolumeclaims"); all of these act on create only.
 _ON_CREATE: dict[tuple[str, str], tuple[Mutator, ...]] = {
-    ("", "pods"): (give_service_account, add_default_tolerations, resolve_priority),
+    ("", "pods"): (set_default_limits, give_service_account, add_default_tolerations, resolve_priority),
     ("", "persistentvolumeclaims"): (set_default_storage_class,),
 }
+_LIMITED = {("", "pods"): (None, "resize"), ("", "persistentvolumeclaims"): (None, "")}  # at create, and by which changes
 
 
 class AdmissionChain:
@@ -53,5 +56,12 @@ class AdmissionChain:
     async def validate(self, call: Call, new: MaybeObject, old: MaybeObject) -> None:
         if new is None:
             keep_system_namespaces(call)
-        elif call.kind.group == RBAC and self._authorizer is not None:
+            return
+        if call.kind.group == RBAC and self._authorizer is not None:
             refuse_escalation(self._authorizer, call, new, old)
+        if self._core is None:
+            return
+        where = (call.kind.group, call.kind.plural)
+        if where in _LIMITED and (None if old is None else call.subresource) in _LIMITED[where]:
+            check_limits(self._core, call, new)
+        await charge_quotas(self._core, call, new, old)  # last: what is refused costs nothing

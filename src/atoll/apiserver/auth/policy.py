@@ -175,17 +175,17 @@ BINDINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "system:coredns": ("system:coredns", ("User system:coredns",)),
     "system:service-account-issuer-discovery": ("system:service-account-issuer-discovery", ("Group system:serviceaccounts",)),
 }
-_AGGREGATE = {
-    "view": {"rbac.authorization.k8s.io/aggregate-to-edit": "true"},
-    "edit": {"rbac.authorization.k8s.io/aggregate-to-admin": "true"},
-}
+_AGGREGATE_TO = "rbac.authorization.k8s.io/aggregate-to-"
+_AGGREGATED = ("admin", "edit", "view")  # grow by the roles with their label; what they hold from the start is a role of its own too
+_AGGREGATE = {"view": {_AGGREGATE_TO + "edit": "true"}, "edit": {_AGGREGATE_TO + "admin": "true"}}
 
 
 def objects() -> Iterator[tuple[str, dict[str, Any]]]:
     """Plural and object, in an order in which they can be created."""
     for name, rules in CLUSTER_ROLES.items():
-        metadata = {"name": name, "labels": {**_META["labels"], **_AGGREGATE.get(name, {})}, "annotations": dict(_META["annotations"])}
-        yield "clusterroles", {"kind": "ClusterRole", "apiVersion": _API, "metadata": metadata, "rules": [dict(rule) for rule in rules]}
+        yield "clusterroles", _cluster_role(name, rules, _AGGREGATE.get(name, {}))
+        if name in _AGGREGATED:
+            yield "clusterroles", _cluster_role(f"system:aggregate-to-{name}", rules, {_AGGREGATE_TO + name: "true"})
     for name, (role, subjects) in BINDINGS.items():
         listed = []
         for subject in subjects:
@@ -197,3 +197,11 @@ def objects() -> Iterator[tuple[str, dict[str, Any]]]:
             "clusterrolebindings",
             {"kind": "ClusterRoleBinding", "apiVersion": _API, "metadata": metadata, "roleRef": reference, "subjects": listed},
         )
+
+
+def _cluster_role(name: str, rules: tuple[dict[str, Any], ...], labels: dict[str, str]) -> dict[str, Any]:
+    metadata = {"name": name, "labels": {**_META["labels"], **labels}, "annotations": dict(_META["annotations"])}
+    role = {"kind": "ClusterRole", "apiVersion": _API, "metadata": metadata, "rules": [dict(rule) for rule in rules]}
+    if name in _AGGREGATED:
+        role["aggregationRule"] = {"clusterRoleSelectors": [{"matchLabels": {_AGGREGATE_TO + name: "true"}}]}
+    return role
