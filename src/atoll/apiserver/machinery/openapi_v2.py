@@ -69,7 +69,7 @@ def _schema(schema: dict[str, Any]) -> dict[str, Any]:
     if "$ref" in schema:
         return {"$ref": _V2 + schema["$ref"].removeprefix(_V3)}
     rewritten = {name: value for name, value in schema.items() if name not in _UNSAID}
-    only = schema.get("allOf") or ()
+    only: list[dict[str, Any]] = schema.get("allOf") or []
     if len(only) == 1 and "$ref" in only[0]:
         rewritten["$ref"] = _V2 + only[0]["$ref"].removeprefix(_V3)
     if schema.get("nullable") or schema.get("x-kubernetes-preserve-unknown-fields") or schema.get("x-kubernetes-int-or-string"):
