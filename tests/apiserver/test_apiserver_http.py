@@ -177,6 +177,7 @@ def test_tokens_that_are_not_good(raw, cluster):
         ("DELETE", CONFIGMAPS + "/none", {"preconditions": []}, {}, 404),
         ("GET", "/api/v1/namespaces/default/pods/none/log", None, {}, 404),
         ("GET", "/api/v1/namespaces", None, {"Impersonate-Group": "x"}, 400),
+        ("GET", "/api/v1/namespaces", None, {"Impersonate-Extra-scopes": "x"}, 400),
     ],
 )
 def test_bad_requests(raw, method, path, body, headers, code):

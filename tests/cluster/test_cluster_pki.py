@@ -1,4 +1,5 @@
 import os
+import ssl
 import stat
 
 import pytest
@@ -39,6 +40,16 @@ def test_a_certificate_cut_off_by_a_crash_is_made_anew(tmp_path):
     path, _ = pki.leaf(Leaf("a", "a"))
     path.write_bytes(path.read_bytes()[:40])
     assert certificate(pki.leaf(Leaf("a", "a"))[0]).subject.rfc4514_string() == "CN=a"
+
+
+def test_a_key_without_its_certificate_is_made_anew(tmp_path):
+    """A crash after the new key was written and before its certificate was."""
+    pki = Pki(tmp_path)
+    path, key = pki.leaf(Leaf("a", "a"))
+    _, other = pki.leaf(Leaf("b", "b"))
+    key.write_bytes(other.read_bytes())
+    path, key = pki.leaf(Leaf("a", "a"))
+    ssl.create_default_context().load_cert_chain(path, key)
 
 
 def test_settings_and_certificates(instance):

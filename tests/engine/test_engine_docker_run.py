@@ -340,3 +340,15 @@ def wait_for(truth, seconds=15):
     while not truth():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("words", [("--tmpfs", "/x"), ("--mount", "type=tmpfs,target=/x")])
+def test_a_tmpfs_without_options(engine, words):
+    """Whoever the user is: where the image has no such directory, the mode is the kernel's own, 1777."""
+    script = "grep -c '^tmpfs /x tmpfs rw,nosuid,nodev,noexec' /proc/mounts && touch /x/file && stat -c %a /x"
+    assert engine.docker("run", "--rm", "--user", "1000", *words, "busybox", "sh", "-c", script).stdout.split() == ["1", "1777"]
+
+
+def test_a_disabled_network_is_none(client):
+    container = client.containers.run("busybox", ["ls", "/sys/class/net"], network_disabled=True, remove=True)
+    assert container.split() == [b"lo"]

@@ -112,6 +112,42 @@ def test_what_does_not_start_says_why(instance):
     run(instance, story)
 
 
+def test_forced_removal_during_start(instance):
+    async def story(engine):
+        for _ in range(5):
+            body = {"Image": "busybox", "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": "none"}}
+            container = await engine.containers.create(None, body)
+            await asyncio.gather(engine.containers.start(container), engine.containers.remove(container, force=True))
+            with pytest.raises(NotFound):
+                engine.containers.inspect(container)
+
+    run(instance, story)
+
+
+def test_the_keeper_is_asked_until_it_answers(instance, monkeypatch):
+    async def story(engine):
+        from atoll.engine.containers import recovery
+        from atoll.runtime import KeeperLost
+
+        monkeypatch.setattr(recovery, "RECONNECT_S", 0.001)
+        container = await engine.containers.create(
+            None, {"Image": "busybox", "Cmd": ["sleep", "60"], "HostConfig": {"NetworkMode": "none"}}
+        )
+        await engine.containers.start(container)
+        ask, failures = engine.runtime.list, [KeeperLost("gone"), OSError(5, "disk")]
+
+        async def unsteady():
+            if failures:
+                raise failures.pop()
+            return await ask()
+
+        monkeypatch.setattr(engine.runtime, "list", unsteady)
+        assert list(await recovery._reconnected(engine.services)) == [container]
+        assert not failures
+
+    run(instance, story)
+
+
 def test_twenty_at_once(instance):
     async def story(engine):
         async def one(number):

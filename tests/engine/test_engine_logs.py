@@ -1,6 +1,7 @@
 """Logs read back: tail over blocks and rotations, times, partial lines, following."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -79,6 +80,11 @@ def test_no_log_at_all(tmp_path):
     assert collect(tmp_path / "container.log") == []
 
 
+def open_files():
+    links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
+    return [os.readlink(link) for link in links if os.path.lexists(link)]
+
+
 def test_following_through_a_rotation_until_the_end(tmp_path):
     path = tmp_path / "container.log"
     path.write_bytes(entry(1, "before"))
@@ -107,6 +113,7 @@ def test_following_through_a_rotation_until_the_end(tmp_path):
         path.rename(tmp_path / "container.log.1")
         path.write_bytes(entry(4, "first of the new"))
         await until(4)
+        assert f"{tmp_path}/container.log.1" not in open_files()  # else rotated files would take disk for as long as the log is followed
         with path.open("ab") as file:
             file.write(entry(5, "at the end"))
         ended.set_result(None)

@@ -17,7 +17,7 @@ from atoll.engine.names import check_name, random_name
 from atoll.engine.platforms import platform_of
 from atoll.engine.streams import DetachKeys, frame, parse_keys
 from atoll.engine.times import parse_moment
-from atoll.errors import InvalidInput
+from atoll.errors import InvalidInput, NotSupported
 from atoll.images import Platform
 
 S = 1_000_000_000
@@ -135,11 +135,42 @@ def test_a_wrong_field_is_named(body, word):
         ({"OomScoreAdj": 5000}, "oom score"),
         ({"PortBindings": [1]}, "PortBindings"),
         ({"Ulimits": [{"Name": "nofile", "Soft": 5, "Hard": 4}]}, "ulimit"),
+        ({"Ulimits": [{"Name": "nofile", "Soft": True, "Hard": 4}]}, "ulimit"),
+        ({"Devices": [{"PathOnHost": 5}]}, "PathOnHost"),
+        ({"LogConfig": {"Config": {"max-file": "0"}}}, "max-file"),
+        ({"LogConfig": {"Config": {"max-file": "²"}}}, "max-file"),
+        ({"Runtime": "runc"}, "unknown or invalid runtime name: runc"),
+        ({"UsernsMode": "auto"}, "userns"),
     ],
 )
 def test_limits_that_cannot_be(body, word):
     with pytest.raises(InvalidInput, match=word):
         host_config(body)
+
+
+@pytest.mark.parametrize("body", [{"CgroupParent": "/x"}, {"CpuRealtimeRuntime": 1000}])
+def test_what_is_not_supported_is_not_passed_over(body):
+    with pytest.raises(NotSupported):
+        host_config(body)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"Type": "bind", "BindOptions": {"Propagation": 5}},
+        {"Type": "volume", "VolumeOptions": {"Subpath": 5}},
+        {"Type": "volume", "VolumeOptions": {"Labels": [1]}},
+        {"Type": "volume", "VolumeOptions": {"DriverConfig": 5}},
+        {"Type": "volume", "VolumeOptions": {"DriverConfig": {"Options": ["a"]}}},
+        {"Type": "tmpfs", "TmpfsOptions": {"SizeBytes": "a"}},
+        {"Type": "tmpfs", "TmpfsOptions": {"Mode": True}},
+        {"Type": "tmpfs", "TmpfsOptions": {"Options": 5}},
+        {"Type": "tmpfs", "TmpfsOptions": {"Options": [[5, {}]]}},
+    ],
+)
+def test_mount_options_of_wrong_types(options):
+    with pytest.raises(InvalidInput):
+        parse_mount({"Target": "/x", "Source": "/tmp" if options["Type"] == "bind" else "", **options})
 
 
 def test_strings_stand_for_lists_of_one_and_case_does_not_matter():
@@ -268,8 +299,8 @@ def test_records_survive_their_row_and_newer_fields():
 
 
 def test_signals():
-    assert [parse_signal(text) for text in ("9", "KILL", "sigterm", "RTMIN+1")] == [9, 9, 15, 35]
-    for bad in ("", "0", "65", "NOPE", "RTMIN+x"):
+    assert [parse_signal(text) for text in ("9", "KILL", "sigterm", "RTMIN+1", "SIGRTMAX-1")] == [9, 9, 15, 35, 63]
+    for bad in ("", "0", "65", "NOPE", "RTMIN+x", "RTMIN+99", "RTMAX-31", "²", "9" * 5000):
         with pytest.raises(InvalidInput):
             parse_signal(bad)
 

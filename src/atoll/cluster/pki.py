@@ -55,7 +55,7 @@ class Pki:
     def leaf(self, wanted: Leaf) -> tuple[Path, Path]:
         """Certificate and key files of WANTED; what is on disk is kept while it says the same and is not about to end."""
         certificate, key = self.directory / f"{wanted.name}.crt", self.directory / f"{wanted.name}.key"
-        if not (certificate.exists() and key.exists() and _fits(certificate, wanted, self._certificate)):
+        if not (certificate.exists() and key.exists() and _fits(certificate, key, wanted, self._certificate)):
             private = ec.generate_private_key(ec.SECP256R1())
             write_private(key, _pem(private))
             write_private(certificate, self._sign(wanted, private.public_key()).public_bytes(serialization.Encoding.PEM))
@@ -136,17 +136,19 @@ def _alternatives(hosts: Sequence[str]) -> Iterable[x509.GeneralName]:
             yield x509.DNSName(host)
 
 
-def _fits(path: Path, wanted: Leaf, authority: x509.Certificate) -> bool:
+def _fits(path: Path, key: Path, wanted: Leaf, authority: x509.Certificate) -> bool:
     try:
         found = x509.load_pem_x509_certificate(path.read_bytes())
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
     except ValueError:
-        return False  # cut off by a crash: made anew
+        return False  # not ours, or damaged: made anew
     try:
         hosts = set(found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
         hosts = set()
     return (
-        found.issuer == authority.subject
+        found.public_key() == private.public_key()  # not so after a crash between the writing of the two
+        and found.issuer == authority.subject
         and found.subject == _name(wanted.common_name, wanted.organisations)
         and hosts == set(_alternatives(wanted.hosts))
         and found.not_valid_after_utc - RENEW_BEFORE > dt.datetime.now(dt.UTC)

@@ -112,10 +112,11 @@ def _bind(root: int, source: str, destination: str, options: mount_options.Mount
 
 
 def _mount_new(root: int, kind: str, source: str, destination: str, options: mount_options.MountOptions) -> None:
-    target = inroot.make_directory(root, destination)
+    covered = _open_if_there(root, destination)
+    target = inroot.make_directory(root, destination) if covered is None else covered
     parameters = list(options.parameters)
-    if kind == "tmpfs" and options.value("mode") is None:
-        parameters.append(("mode", f"{stat.S_IMODE(os.fstat(target).st_mode):o}"))  # as the directory it covers, like runc
+    if kind == "tmpfs" and options.value("mode") is None and covered is not None:
+        parameters.append(("mode", f"{stat.S_IMODE(os.fstat(target).st_mode):o}"))  # as the directory it covers, like runc; else 1777
     fd = mounts.new_filesystem(kind, parameters, source=source, attributes=options.add)
     try:
         _attach(fd, target, destination)

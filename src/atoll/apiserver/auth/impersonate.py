@@ -23,14 +23,14 @@ def impersonate(user: User, request: Request, authorizer: Authorizer) -> User:
     name = headers.get(_USER)
     groups = headers.getall(_GROUP)
     uid = headers.get(_UID)
-    if name is None:
-        if groups or uid is not None:
-            raise statuses.bad_request("requested impersonation without impersonating a user")
-        return user
     extra: dict[str, list[str]] = {}
     for header, value in headers.items():
         if header.lower().startswith(_EXTRA):
             extra.setdefault(unquote(header[len(_EXTRA) :].lower()), []).append(value)
+    if name is None:
+        if groups or uid is not None or extra:
+            raise statuses.bad_request("requested impersonation without impersonating a user")
+        return user
     _demand(user, authorizer, _subject(name))
     for group in groups:
         _demand(user, authorizer, Attributes("impersonate", "", "groups", "", group))

@@ -37,7 +37,7 @@ def make_spec(
     config, host = record.config, record.host
     options = security_options(host["SecurityOpt"] or ())
     args = command_line(record)
-    mounts = [oci_mount(MountPoint.from_row(row), sources) for row in record.mounts if row["type"] != "tmpfs" or row["options"] != ()]
+    mounts = [oci_mount(MountPoint.from_row(row), sources) for row in record.mounts]
     spec = default_spec(
         args=args,
         env=environment(record),
@@ -148,6 +148,8 @@ def security_options(items: Any) -> dict[str, Any]:
             found[name] = "" if value == "unconfined" else value
         elif name == "systempaths" and value == "unconfined":
             found["unmasked"] = True
+        elif name == "writable-cgroups" and value != "false":
+            raise NotSupported("--security-opt writable-cgroups is not supported")
         elif name not in {"label", "disable", "writable-cgroups"}:
             raise InvalidInput(f'invalid --security-opt 2: "{item}"')
     return found
@@ -196,7 +198,11 @@ def rlimits(host: Mapping[str, Any], settings: Settings) -> list[dict[str, Any]]
         name: {"type": f"RLIMIT_{name.upper()}", "soft": soft, "hard": hard} for name, (soft, hard) in settings.default_ulimits.items()
     }
     for limit in host["Ulimits"] or ():
-        chosen[limit["Name"]] = {"type": f"RLIMIT_{limit['Name'].upper()}", "soft": limit["Soft"], "hard": limit["Hard"]}
+        chosen[limit["Name"]] = {
+            "type": f"RLIMIT_{limit['Name'].upper()}",
+            "soft": limit.get("Soft", 0),
+            "hard": limit.get("Hard", 0),
+        }
     return list(chosen.values())
 
 

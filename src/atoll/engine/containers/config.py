@@ -2,7 +2,7 @@
 
 Three tables name Docker's fields, their kinds and their defaults; what comes out has each field once, so nothing further down asks "is it
 there?" and inspect shows what Docker shows. A field of the wrong type is the client's error (400) that names it; unknown fields are passed
-over, as Docker does. What Atoll cannot do (another log driver, an OCI runtime it has not got) is refused here, not at start.
+over, as Docker does. What Atoll cannot do (another log driver or OCI runtime, a cgroup parent) is refused here, not at start.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from atoll import units
-from atoll.errors import InvalidInput
+from atoll.errors import InvalidInput, NotSupported
 from atoll.runtime.resources import from_host_config
 from atoll.runtime.spec import MASKED_PATHS, READONLY_PATHS
 
@@ -23,6 +23,7 @@ to empty objects), object, objects (list), any."""
 
 SHM_DEFAULT = 64 << 20  # bytes, Docker's
 LOG_DRIVERS = ("json-file", "local", "none")
+RUNTIMES = ("atoll",)
 RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -130,6 +131,8 @@ HOST: Table = {
     "ReadonlyPaths": ("texts", None),
 }
 
+DEVICE: Table = {"PathOnHost": ("text", ""), "PathInContainer": ("text", ""), "CgroupPermissions": ("text", "")}
+
 NETWORKING: Table = {"EndpointsConfig": ("object", {})}
 
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE | re.ASCII)
@@ -220,6 +223,7 @@ def host_config(body: Any) -> dict[str, Any]:
         host["MaskedPaths"] = list(MASKED_PATHS) if host["MaskedPaths"] is None else host["MaskedPaths"]
         host["ReadonlyPaths"] = list(READONLY_PATHS) if host["ReadonlyPaths"] is None else host["ReadonlyPaths"]
     host["ShmSize"] = host["ShmSize"] or SHM_DEFAULT
+    host["Devices"] = [read(device, DEVICE, "HostConfig.Devices.") for device in host["Devices"]]
     host["PidsLimit"] = host["PidsLimit"] or None
     if host["MemorySwappiness"] == -1:  # the docker CLI's "not set"
         host["MemorySwappiness"] = None
@@ -230,6 +234,7 @@ def host_config(body: Any) -> dict[str, Any]:
         raise InvalidInput("can't create 'AutoRemove' container with restart policy")
     if host["Isolation"].lower() not in {"", "default"}:
         raise InvalidInput(f"invalid isolation '{host['Isolation']}' on linux: only 'default' is there")
+    _refuse_unknown(host)
     if host["StorageOpt"]:
         raise InvalidInput("--storage-opt is supported only for overlay over xfs with 'pquota' mount option")
     if host["ShmSize"] < 0:
@@ -240,8 +245,20 @@ def host_config(body: Any) -> dict[str, Any]:
     return host
 
 
+def _refuse_unknown(host: Mapping[str, Any]) -> None:
+    """What would strengthen the confinement must not be passed over in silence."""
+    if host["Runtime"] not in RUNTIMES:
+        raise InvalidInput(f"unknown or invalid runtime name: {host['Runtime']}: there is {', '.join(RUNTIMES)}")
+    if host["UsernsMode"] not in {"", "host"}:
+        raise InvalidInput(f"invalid userns mode: {host['UsernsMode']}")
+
+
 def check_resources(host: Mapping[str, Any]) -> None:
-    """Docker's rules on limits that go together. Raises InvalidInput with Docker's words."""
+    """Docker's rules on limits that go together. Raises InvalidInput with Docker's words, NotSupported."""
+    if host["CpuRealtimePeriod"] or host["CpuRealtimeRuntime"]:
+        raise NotSupported("real-time scheduling limits (CpuRealtimePeriod, CpuRealtimeRuntime) are not supported")
+    if host["CgroupParent"]:
+        raise NotSupported("a cgroup parent is not supported: every container has its group below its instance's own")
     from_host_config(host)
     memory, swap, reservation = host["Memory"], host["MemorySwap"], host["MemoryReservation"]
     if memory and 0 < swap < memory:
@@ -256,7 +273,7 @@ def check_resources(host: Mapping[str, Any]) -> None:
     if 0 < host["CpuQuota"] < 1000:
         raise InvalidInput("CPU cfs quota can not be less than 1ms (i.e. 1000)")
     for limit in host["Ulimits"] or ():
-        if not isinstance(limit.get("Name"), str) or not all(isinstance(limit.get(name, 0), int) for name in ("Soft", "Hard")):
+        if not isinstance(limit.get("Name"), str) or not all(type(limit.get(name, 0)) is int for name in ("Soft", "Hard")):
             raise InvalidInput(f"invalid ulimit: {limit}")
         if limit.get("Hard", 0) != -1 and (limit.get("Soft", 0) > limit.get("Hard", 0) or limit.get("Soft", 0) == -1):
             raise InvalidInput(f"ulimit soft limit must be less than or equal to hard limit: {limit.get('Soft')} > {limit.get('Hard')}")
@@ -270,7 +287,7 @@ def log_config(given: Mapping[str, Any]) -> dict[str, Any]:
         raise InvalidInput("invalid JSON: field HostConfig.LogConfig.Config: must map strings to strings")
     if "max-size" in options:
         units.parse_bytes(options["max-size"])
-    if not options.get("max-file", "1").isdigit():
+    if not re.fullmatch(r"0*[1-9][0-9]{0,3}", options.get("max-file", "1"), re.ASCII):
         raise InvalidInput(f"invalid log option max-file: {options['max-file']}")
     return {"Type": kind, "Config": options}
 

@@ -78,9 +78,16 @@ class Containers:
         container = self.get(reference)
         if force:
             container.is_restarting = True  # this removal does what --rm would
-            with contextlib.suppress(Conflict):
-                await self.lifecycle.kill(container)
-        await removal.remove(self._services, container, force=force, volumes=volumes)
+            async with container.lock:
+                pass  # a start that is under way comes first: its process is to be killed, too
+        try:
+            if force:
+                with contextlib.suppress(Conflict):
+                    await self.lifecycle.kill(container)
+            await removal.remove(self._services, container, force=force, volumes=volumes)
+        except BaseException:
+            container.is_restarting = False
+            raise
 
     async def _auto_remove(self, container: Container) -> None:
         await removal.remove(self._services, container, volumes=True)

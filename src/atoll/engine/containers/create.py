@@ -35,6 +35,8 @@ class Creator:
         """The container and warnings. `trusted`: asked for in process. Raises NotFound (the image), Conflict (the name), InvalidInput."""
         services = self._services
         config, host = container_config(body), host_config(body.get("HostConfig"))
+        if config["NetworkDisabled"]:
+            host["NetworkMode"] = "none"
         given = read(body.get("NetworkingConfig") or {}, NETWORKING, "NetworkingConfig.")["EndpointsConfig"]
         if not config["Image"]:
             raise InvalidInput("no image specified: the field Image is empty")

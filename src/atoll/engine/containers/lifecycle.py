@@ -77,7 +77,8 @@ class Lifecycle:
                 container.exited(container.exit_status())
                 raise
             for attach in attachments[1:]:
-                await self._services.runtime.attach(container.id, None, attach)
+                with contextlib.suppress(Conflict, NotFound):  # it has ended already: its reader sees the end
+                    await self._services.runtime.attach(container.id, None, attach)
 
     def _check_startable(self, container: Container) -> None:
         if container.removed or container.status in {Status.REMOVING, Status.DEAD}:

@@ -155,6 +155,7 @@ async def _last_file(log: Path, start: int, ended: Awaitable[object] | None) -> 
             if _was_rotated(file, log):
                 for lines in _blocks(file):
                     yield lines
+                file.close()  # else every rotated file would stay on the disk for as long as it is followed
                 file = stack.enter_context(log.open("rb"))
                 follower.watch()
             elif is_over:

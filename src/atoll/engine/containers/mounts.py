@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from atoll.engine.containers.config import Table, read
 from atoll.errors import InvalidInput, NotFound
 from atoll.kernel.openat2 import O_PATH, open_in_root
 from atoll.volumes import Volumes
@@ -22,6 +23,11 @@ PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "
 _IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated"})  # SELinux labels and other systems' caching
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 _TMPFS_OPTION = re.compile(r"[a-z]+(?:=[A-Za-z0-9.%_-]+)?", re.ASCII)
+
+_BIND: Table = {"Propagation": ("text", ""), "NonRecursive": ("truth", False), "CreateMountpoint": ("truth", False)}
+_VOLUME: Table = {"NoCopy": ("truth", False), "Labels": ("map", {}), "DriverConfig": ("object", {}), "Subpath": ("text", "")}
+_DRIVER: Table = {"Name": ("text", ""), "Options": ("map", {})}
+_TMPFS: Table = {"SizeBytes": ("int", 0), "Mode": ("int", 0), "Options": ("any", [])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +164,11 @@ def parse_mount(body: Mapping[str, Any]) -> MountPoint:
     """One entry of HostConfig.Mounts. Raises InvalidInput with Docker's words."""
     kind, target = body.get("Type") or "", body.get("Target") or ""
     source = body.get("Source") or ""
-    options = {name: body.get(name) or {} for name in ("BindOptions", "VolumeOptions", "TmpfsOptions")}
-    if not all(isinstance(value, str) for value in (kind, target, source)) or not all(
-        isinstance(value, dict) for value in options.values()
-    ):
+    options = {
+        name: read(body.get(name) or {}, table, f"HostConfig.Mounts.{name}.")
+        for name, table in (("BindOptions", _BIND), ("VolumeOptions", _VOLUME), ("TmpfsOptions", _TMPFS))
+    }
+    if not all(isinstance(value, str) for value in (kind, target, source)):
         raise InvalidInput("invalid mount config: a field has the wrong type")
     if not target:
         raise InvalidInput(f'invalid mount config for type "{kind}": field Target must not be empty')
@@ -178,13 +185,13 @@ def parse_mount(body: Mapping[str, Any]) -> MountPoint:
 def _bind_mount(destination: str, source: str, rw: bool, options: Mapping[str, Any]) -> MountPoint:
     if not source.startswith("/"):
         raise InvalidInput(f"invalid mount config for type \"bind\": invalid mount path: '{source}' mount path must be absolute")
-    propagation = options.get("Propagation") or "rprivate"
+    propagation = options["Propagation"] or "rprivate"
     if propagation not in PROPAGATIONS:
         raise InvalidInput(f'invalid mount config for type "bind": invalid propagation mode: {propagation}')
-    make_source = bool(options.get("CreateMountpoint"))
+    make_source = options["CreateMountpoint"]
     if not make_source and not os.path.lexists(source):
         raise InvalidInput(f'invalid mount config for type "bind": bind source path does not exist: {source}')
-    recursive = not options.get("NonRecursive")
+    recursive = not options["NonRecursive"]
     return MountPoint(
         "bind", destination, os.path.normpath(source), rw=rw, propagation=propagation, recursive=recursive, make_source=make_source
     )
@@ -196,21 +203,21 @@ def _volume_mount(destination: str, source: str, rw: bool, options: Mapping[str,
             f'create {source}: "{source}" includes invalid characters for a local volume name, '
             'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed.'
         )
-    driver = options.get("DriverConfig") or {}
-    subpath = options.get("Subpath") or ""
+    driver = read(options["DriverConfig"], _DRIVER, "HostConfig.Mounts.VolumeOptions.DriverConfig.")
+    subpath = options["Subpath"]
     if subpath.startswith("/") or ".." in subpath.split("/"):
         raise InvalidInput('invalid mount config for type "volume": subpath must be a relative path within the volume')
     return MountPoint(
         "volume",
         destination,
         name=source,
-        driver=driver.get("Name") or "local",
+        driver=driver["Name"] or "local",
         mode="z",
         rw=rw,
         subpath=subpath,
-        no_copy=bool(options.get("NoCopy")),
-        labels=tuple((options.get("Labels") or {}).items()),
-        driver_options=tuple((driver.get("Options") or {}).items()),
+        no_copy=options["NoCopy"],
+        labels=tuple(options["Labels"].items()),
+        driver_options=tuple(driver["Options"].items()),
     )
 
 
@@ -218,12 +225,13 @@ def _tmpfs_mount(destination: str, source: str, rw: bool, options: Mapping[str, 
     if source:
         raise InvalidInput('invalid mount config for type "tmpfs": field Source must not be specified')
     chosen = [] if rw else ["ro"]
-    if options.get("SizeBytes"):
-        chosen.append(f"size={int(options['SizeBytes'])}")
-    if options.get("Mode"):
-        chosen.append(f"mode={int(options['Mode']):o}")
-    for item in options.get("Options") or ():
-        chosen += _tmpfs_options("=".join(item) if isinstance(item, list) else str(item))
+    if options["SizeBytes"]:
+        chosen.append(f"size={options['SizeBytes']}")
+    if options["Mode"]:
+        chosen.append(f"mode={options['Mode']:o}")
+    for item in options["Options"] if isinstance(options["Options"], list) else ["?"]:
+        words = item if isinstance(item, list) else [item]
+        chosen += _tmpfs_options("=".join(map(str, words)))
     return MountPoint("tmpfs", destination, rw=rw, options=tuple(chosen))
 
 

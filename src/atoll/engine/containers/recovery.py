@@ -21,7 +21,8 @@ from atoll.engine.services import Services
 from atoll.errors import AtollError, Conflict, NotFound
 from atoll.runtime import ExitStatus, RuntimeState
 
-RECONNECT_S = 0.1
+RECONNECT_S = 0.1  # to wait before the first attempt; doubled up to the most
+RECONNECT_MAX_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -54,18 +55,25 @@ async def watch_keeper(services: Services, lifecycle: Lifecycle) -> None:
         async for _ in services.runtime.events():
             pass  # exits reach the lifecycle by its callback; here only the end of the stream counts
         log.warning("the keeper went away")
-        await asyncio.sleep(RECONNECT_S)
-        try:
-            await services.runtime.connect()
-            states = {state.id: state for state in await services.runtime.list()}
-        except AtollError as error:
-            log.warning("the keeper cannot be reached: %s", error)
-            continue
+        states = await _reconnected(services)
         for container in services.registry:
             state = states.get(container.id)
             if container.is_up and not _is_alive(state):
                 ended = state.exit if state is not None else None
                 await _end(lifecycle, container, ended or ExitStatus(container.id, None, LOST_EXIT, None, False, time.time_ns()))
+
+
+async def _reconnected(services: Services) -> dict[str, RuntimeState]:
+    """What the keeper, or its successor, has; asked until it answers."""
+    wait = RECONNECT_S
+    while True:
+        await asyncio.sleep(wait)
+        try:
+            await services.runtime.connect()
+            return {state.id: state for state in await services.runtime.list()}
+        except (AtollError, OSError) as error:
+            log.warning("the keeper cannot be reached: %s", error)
+            wait = min(2 * wait, RECONNECT_MAX_S)
 
 
 async def _end_stray(services: Services, state: RuntimeState) -> None:
