@@ -1,12 +1,13 @@
 """Keeps the status of every ResourceQuota true: what is allowed, and what is in use.
 
-The API server charges a quota when an object comes; what goes, ends or was refused after all is found here, by counting again. After a
-charge the count waits a moment, so that the object it was made for is there to be counted. Only resources that some quota names are
-watched.
+The API server charges a quota when an object comes; what goes, ends or was refused after all is found here, by counting again. While
+charges come the count waits: the object a charge was made for may not be there yet, and a count without it would give its share away twice.
+A count too high for as long does no harm, since at the limit nothing is charged any more. Only resources that quotas name are watched.
 """
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 
 from atoll.client import quota
@@ -28,10 +29,16 @@ class ResourceQuotaController(Controller):
         super().__init__(context)
         self._quotas = self.informer(RESOURCE_QUOTAS, BY_NAMESPACE, handler=self._quota_changed)
         self._followed: dict[tuple[str, str], Informer] = {}
+        self._charged: dict[str, float] = {}  # quota → loop time of the last change of its status
 
     async def reconcile(self, key: str) -> None:
         found = self._quotas.get(key)
         if found is None:
+            self._charged.pop(key, None)
+            return
+        left = self._charged.get(key, 0.0) + CHARGE_SETTLES_S - asyncio.get_running_loop().time()
+        if left > 0 and found.get("status"):
+            self.queue.add_after(key, left)
             return
         hard = (found.get("spec") or {}).get("hard") or {}
         used = await self._used(found)
@@ -76,17 +83,13 @@ class ResourceQuotaController(Controller):
             obj = new or old
             assert obj is not None
             for found in self._quotas.by_index(BY_NAMESPACE, namespace_of(obj) or ""):
-                if new is None or old is not None:
-                    self.queue.add(key_of(found))
-                else:
-                    self.queue.add_after(key_of(found), CHARGE_SETTLES_S)
+                self.queue.add(key_of(found))
 
         return handler
 
     def _quota_changed(self, old: Object | None, new: Object | None) -> None:
-        if new is None:
-            return
-        if old is None or old.get("spec") != new.get("spec"):
-            self.queue.add(key_of(new))
-        elif old.get("status") != new.get("status"):
-            self.queue.add_after(key_of(new), CHARGE_SETTLES_S)
+        found = new or old
+        assert found is not None
+        if old is not None and old.get("status") != found.get("status"):
+            self._charged[key_of(found)] = asyncio.get_running_loop().time()
+        self.queue.add(key_of(found))

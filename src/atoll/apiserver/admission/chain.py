@@ -14,6 +14,7 @@ from atoll.apiserver.admission.resourcequota import charge_quotas
 from atoll.apiserver.admission.serviceaccount import give_service_account
 from atoll.apiserver.admission.tolerations import add_default_tolerations
 from atoll.apiserver.admission.unserved import refuse_unserved
+from atoll.apiserver.admission.webhooks import check_served, mutate_by_webhooks, validate_by_webhooks
 from atoll.apiserver.auth.rbac import GROUP as RBAC
 from atoll.apiserver.auth.rbac import Authorizer
 from atoll.apiserver.call import Call
@@ -46,16 +47,25 @@ class AdmissionChain:
         self._authorizer = authorizer
 
     async def mutate(self, call: Call, new: Object, old: MaybeObject) -> None:
-        if self._core is None or old is not None:
+        if self._core is None:
             return
-        refuse_unserved(call)
-        check_namespace_lives(self._core, call)
+        if old is None:
+            refuse_unserved(call)
+            check_namespace_lives(self._core, call)
+            self._complete(self._core, call, new)
+        if await mutate_by_webhooks(self._core, call, new, old) and old is None:
+            self._complete(self._core, call, new)  # what a webhook has added is completed too
+
+    def _complete(self, core: Core, call: Call, new: Object) -> None:
         for plugin in _ON_CREATE.get((call.kind.group, call.kind.plural), ()):
-            plugin(self._core, call, new)
+            plugin(core, call, new)
 
     async def validate(self, call: Call, new: MaybeObject, old: MaybeObject) -> None:
         if new is None:
             keep_system_namespaces(call)
+            if self._core is not None:
+                await mutate_by_webhooks(self._core, call, None, old)
+                await validate_by_webhooks(self._core, call, None, old)
             return
         if call.kind.group == RBAC and self._authorizer is not None:
             refuse_escalation(self._authorizer, call, new, old)
@@ -64,4 +74,6 @@ class AdmissionChain:
         where = (call.kind.group, call.kind.plural)
         if where in _LIMITED and (None if old is None else call.subresource) in _LIMITED[where]:
             check_limits(self._core, call, new)
+        check_served(call, new)
+        await validate_by_webhooks(self._core, call, new, old)
         await charge_quotas(self._core, call, new, old)  # last: what is refused costs nothing

@@ -13,6 +13,7 @@ from atoll.apiserver.machinery.cacher import Object
 from atoll.apiserver.machinery.generate import random_suffix
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
+VOLUME_PREFIX = "kube-api-access-"
 MIRROR = "kubernetes.io/config.mirror"
 TOKEN_SECONDS = 3607  # upstream: an hour, and a mark by which such tokens are known
 
@@ -43,9 +44,12 @@ def _mount(spec: dict[str, Any]) -> None:
     without = [c for c in containers if not any(m.get("mountPath") == MOUNT_PATH for m in c.get("volumeMounts") or ())]
     if not without:
         return
-    volume = f"kube-api-access-{random_suffix()}"
+    present = next((each["name"] for each in spec.get("volumes") or () if str(each.get("name")).startswith(VOLUME_PREFIX)), None)
+    volume = present or VOLUME_PREFIX + random_suffix()
     for container in without:
         container.setdefault("volumeMounts", []).append({"name": volume, "readOnly": True, "mountPath": MOUNT_PATH})
+    if present:  # a webhook has added a container since
+        return
     namespace = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
     sources = [
         {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},

@@ -1,6 +1,6 @@
 """Kinds that would be promises the server does not keep yet: they can be listed, and are refused when one is to be made.
 
-A webhook that was stored and not called would be worse than a refusal.
+A policy that was stored and not asked would be worse than a refusal.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from atoll.apiserver.machinery import statuses
 
 _WHY = {
     "apiregistration.k8s.io": "aggregated API servers are not served yet",
-    "admissionregistration.k8s.io": "admission webhooks and policies are not called yet",
+    "admissionregistration.k8s.io": "admission policies are not asked yet, admission webhooks are",
 }
 
 
 def refuse_unserved(call: Call) -> None:
     """Raises StatusError 501."""
     why = _WHY.get(call.kind.group)
-    if why:
+    if why and not call.kind.plural.endswith("webhookconfigurations"):
         raise statuses.not_supported(f"{call.kind.resource} cannot be created: {why} by this server")

@@ -1,0 +1,141 @@
+"""One call of one admission webhook: an AdmissionReview posted to a URL or to a service of the cluster, and its answer read.
+
+A service is called at its cluster IP, which the host reaches as pods do; its certificate must be that of <service>.<namespace>.svc.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ssl
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from atoll.apiserver.call import Call
+from atoll.apiserver.core import Core
+from atoll.apiserver.machinery.kind import Kind
+from atoll.errors import AtollError, InvalidInput, StatusError, Unavailable
+from atoll.http import Client
+
+ANSWER_MAX = 8 * 1024 * 1024
+MaybeObject = Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`refusal` is None when the request is allowed; `patch` a JSON patch, empty when nothing is to change."""
+
+    refusal: StatusError | None
+    patch: list[Any]
+    warnings: tuple[str, ...] = ()
+
+
+async def ask(core: Core, hook: Mapping[str, Any], call: Call, operation: str, new: MaybeObject, old: MaybeObject) -> Verdict:
+    """Raises AtollError saying why the webhook could not be asked or has not answered as it should."""
+    base, target, context, hostname = _address(core, hook.get("clientConfig") or {})
+    version = next((each for each in hook.get("admissionReviewVersions") or () if each in ("v1", "v1beta1")), None)
+    if version is None:
+        raise InvalidInput("webhook does not accept known AdmissionReview versions (v1, v1beta1)")
+    review = _review(call, version, operation, new, old)
+    seconds = hook.get("timeoutSeconds") or 10
+    body = orjson.dumps(review)
+    separator = "&" if "?" in target else "?"
+    async with Client(base, context, server_hostname=hostname, timeout=seconds) as client:
+        answer = await client.request("POST", f"{target}{separator}timeout={seconds}s", [("Content-Type", "application/json")], body)
+        content = await answer.read(ANSWER_MAX)
+    if answer.status != 200:
+        raise Unavailable(f"the server answered {answer.status}: {content[:200].decode('utf-8', 'replace').strip()}")
+    return _verdict(hook["name"], review, content)
+
+
+def _address(core: Core, config: Mapping[str, Any]) -> tuple[str, str, ssl.SSLContext, str | None]:
+    """Base URL, target, TLS, and the name the certificate must have where it is not the URL's host."""
+    try:
+        authority = base64.b64decode(config.get("caBundle") or "", validate=True).decode()
+        context = ssl.create_default_context(cadata=authority) if authority else ssl.create_default_context()
+    except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
+        raise InvalidInput(f"unable to load root certificates: {error}") from None
+    if config.get("url"):
+        url = urlsplit(config["url"])
+        if url.scheme != "https":
+            raise InvalidInput(f"the webhook's url {config['url']!r} is not an https one")
+        return f"https://{url.netloc}", (url.path or "/") + (f"?{url.query}" if url.query else ""), context, None
+    service = config.get("service") or {}
+    name, namespace = service.get("name", ""), service.get("namespace", "")
+    found = core.find("", "v1", "services", name, namespace)
+    if found is None:
+        raise Unavailable(f'service "{name}" not found')
+    address = found.obj["spec"].get("clusterIP")
+    if not address or address == "None":
+        raise Unavailable(f'service "{name}" has no cluster IP to be called at')
+    host = f"[{address}]" if ":" in address else address
+    return f"https://{host}:{service.get('port') or 443}", "/" + (service.get("path") or "").lstrip("/"), context, f"{name}.{namespace}.svc"
+
+
+def _review(call: Call, version: str, operation: str, new: MaybeObject, old: MaybeObject) -> dict[str, Any]:
+    user: dict[str, Any] = {"username": call.user.name, "uid": call.user.uid, "groups": list(call.user.groups)}
+    if call.user.extra:
+        user["extra"] = {name: list(values) for name, values in call.user.extra.items()}
+    request = {
+        "uid": str(uuid.uuid4()),
+        **_coordinates(call.kind, call.subresource, "kind", "resource", "subResource"),
+        **_coordinates(call.face, call.subresource, "requestKind", "requestResource", "requestSubResource"),
+        "name": call.name or "",
+        "namespace": call.namespace or "",
+        "operation": operation,
+        "userInfo": user,
+        "object": new,
+        "oldObject": old,
+        "dryRun": call.dry_run,
+        "options": {"kind": f"{operation.title()}Options", "apiVersion": "meta.k8s.io/v1"},
+    }
+    return {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
+
+
+def _coordinates(kind: Kind, subresource: str, *names: str) -> dict[str, Any]:
+    resource = {"group": kind.group, "version": kind.version, "resource": kind.plural}
+    named = dict(zip(names, (kind.gvk._asdict(), resource, subresource), strict=True))
+    return named if subresource else {name: value for name, value in named.items() if value != ""}
+
+
+def _verdict(name: str, review: Mapping[str, Any], content: bytes) -> Verdict:
+    try:
+        answer = orjson.loads(content)
+        response = answer["response"]
+        allowed, uid = response["allowed"], response.get("uid")
+    except (orjson.JSONDecodeError, TypeError, KeyError, AttributeError):
+        raise InvalidInput("expected response of an AdmissionReview, got something else") from None
+    if answer.get("apiVersion", review["apiVersion"]) != review["apiVersion"] or uid != review["request"]["uid"]:
+        raise InvalidInput(f'expected response.uid="{review["request"]["uid"]}" in {review["apiVersion"]}, got {uid!r}')
+    warnings = tuple(str(warning) for warning in response.get("warnings") or ())
+    if not allowed:
+        return Verdict(_refusal(name, response.get("status") or {}), [], warnings)
+    if not response.get("patch"):
+        return Verdict(None, [], warnings)
+    if response.get("patchType") != "JSONPatch":
+        raise InvalidInput(f'invalid response.patchType: {response.get("patchType")!r}, expected "JSONPatch"')
+    try:
+        patch = orjson.loads(base64.b64decode(response["patch"], validate=True))
+    except (ValueError, TypeError):
+        raise InvalidInput("the response's patch is not JSON in base64") from None
+    return Verdict(None, patch if isinstance(patch, list) else [patch], warnings)
+
+
+def _refusal(name: str, status: Mapping[str, Any]) -> StatusError:
+    code = status.get("code") or 400
+    why = status.get("message") or status.get("reason")
+    denied = f'admission webhook "{name}" denied the request'
+    message = f"{denied}: {why}" if why else f"{denied} without explanation"
+    return StatusError(max(int(code), 400), str(status.get("reason") or ""), message, status.get("details"))
+
+
+def failed(hook: Mapping[str, Any], error: AtollError) -> StatusError:
+    """What the caller is told when a webhook that must be asked could not be."""
+    from atoll.apiserver.machinery import statuses
+
+    return statuses.internal(f'failed calling webhook "{hook["name"]}": failed to call webhook: {error}')
