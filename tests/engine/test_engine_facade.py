@@ -1,6 +1,7 @@
 """The engine in process, as the kubelet uses it."""
 
 import asyncio
+import os
 
 import pytest
 
@@ -175,3 +176,18 @@ def test_trust_can_be_turned_off(instance):
         assert b"PIP_CERT" not in await environment(engine)
 
     run(instance, story, Settings(trust_host=False))
+
+
+def test_nothing_stays_open_after_an_export(instance):
+    async def story(engine):
+        container = await engine.containers.create(None, {"Image": "busybox", "HostConfig": {"NetworkMode": "none"}})
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            async for _ in engine.changes.export(engine.containers.get(container)):
+                pass
+        export = engine.changes.export(engine.containers.get(container))
+        await anext(export)
+        await export.aclose()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+    run(instance, story)

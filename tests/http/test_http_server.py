@@ -351,6 +351,38 @@ def test_a_hijacked_connection_carries_early_bytes_and_half_closes(asks):
     asyncio.run(main())
 
 
+def test_a_client_that_half_closes_and_then_goes_is_noticed(instance):
+    """Without a byte being written: an idle terminal must not be held open for nobody."""
+    ends = asyncio.Event()
+
+    async def handler(request):
+        await request.body()
+        stream = await request.upgrade()
+        assert await stream.read() == b"typed"
+        assert await stream.read() == b""
+        assert not stream.closed
+        ends.set()
+        await stream.wait_closed()
+        ends.set()
+
+    async def main():
+        path = instance.home / "s"
+        async with Server(handler) as server:
+            await server.start_unix(path)
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"typed")
+            writer.write_eof()
+            await asyncio.wait_for(ends.wait(), 5)
+            ends.clear()
+            writer.close()
+            await asyncio.wait_for(ends.wait(), 5)
+            assert not server.connections
+
+    asyncio.run(main())
+
+
 def test_output_reaches_a_client_whose_input_nobody_read():
     async def handler(request):
         stream = await request.upgrade()

@@ -30,6 +30,7 @@ async def serve(stream: Duplex, session: Session, *, tty: bool, keys: DetachKeys
     """
     output = asyncio.create_task(_carry_out(stream, session, tty=tty), name="output of an attached process")
     typed = asyncio.create_task(_carry_in(stream, session, keys if tty else None), name="input of an attached process")
+    gone = asyncio.create_task(stream.wait_closed(), name="client of an attached process")
     try:
         await asyncio.wait((output, typed), return_when=asyncio.FIRST_COMPLETED)
         if typed.done() and not typed.cancelled():
@@ -37,12 +38,12 @@ async def serve(stream: Duplex, session: Session, *, tty: bool, keys: DetachKeys
                 return False  # the client broke off
             if typed.result():
                 return True
-        await asyncio.wait((output,))
+        await asyncio.wait((output, gone), return_when=asyncio.FIRST_COMPLETED)
         return False
     finally:
-        for task in (output, typed):
+        for task in (output, typed, gone):
             task.cancel()
-        await asyncio.gather(output, typed, return_exceptions=True)
+        await asyncio.gather(output, typed, gone, return_exceptions=True)
 
 
 async def _carry_out(stream: Duplex, session: Session, *, tty: bool) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 from atoll.http.connection import Connection
 from atoll.http.errors import Disconnected, ProtocolError
 from atoll.http.exchange import ErrorHandler, Exchange, Handler
+from atoll.http.hangup import HangUp
 from atoll.http.inbox import Inbox
 from atoll.http.limits import Limits
 from atoll.http.parser import RefusedHead, RequestParser
@@ -56,6 +57,7 @@ class HttpConnection(Connection):
         self._overdue = False  # a last deadline is running
         self._remaining = 0  # bytes of a body by length still to come
         self._exchange: Exchange | None = None
+        self._hang_up: HangUp | None = None  # watched for once the client has ended its direction
 
     # The transport's side
 
@@ -81,10 +83,16 @@ class HttpConnection(Connection):
         if self._exchange is None or self._receive == self._ignore:
             return False  # idle, in a head, or lingering: nothing to answer
         self._exchange.hang_up()
-        return not self.tls
+        if self.tls:
+            return False
+        sock = self.transport.get_extra_info("socket")
+        self._hang_up = HangUp(self._loop, sock.fileno(), self.transport.abort)
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._hang_up is not None:
+            self._hang_up.close()
         self.owner.connections.discard(self)
         self.eof = True
         exchange = self._exchange

@@ -57,7 +57,7 @@ class Changes:
 
         def pack() -> Iterator[bytes]:
             with self._layers_root(container) as root:
-                yield from pack_tree(os.dup(root))
+                yield from pack_tree(root)
 
         self._services.container_event(container, "export")
         return produce(pack())
