@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -99,6 +100,7 @@ def main() -> int:
     options = parser.parse_args()
     if os.geteuid():
         parser.error("must run as root")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what has been started is taken away then, too
     results = Results()
     # Short, since unix socket paths end at 107 bytes.
     with tempfile.TemporaryDirectory(prefix="atb-", dir="/tmp") as name:

@@ -50,13 +50,15 @@ FIGURES = {
     "log_read": Figure("`logs` read back", "MB/s", None, 4, more_is_better=True),
     "keeper_rss": Figure("keeper, idle, RSS", "MB", 15),
     "engine_rss": Figure("engine's process, idle, RSS", "MB", 70),
-    "idle_pss": Figure("engine and keeper, idle, PSS", "MB", None, 0.35),
-    "fifty_pss": Figure("engine and keeper with 50 containers, PSS", "MB", None, 0.10),
+    "idle_rss": Figure("engine and keeper, idle, RSS", "MB", None, 0.35),
+    "idle_pss": Figure("the same, PSS", "MB"),
+    "fifty_rss": Figure("engine and keeper with 50 containers, RSS", "MB", None, 0.10),
+    "fifty_pss": Figure("the same, PSS", "MB"),
     "cluster_start": Figure("`cluster start` to a Ready node", "ms", 3000),
     "cluster_cold": Figure("the same, the engine's start included", "ms"),
     "pod": Figure("pod: POST to Running, local image", "ms", 400),
-    "cluster_pss": Figure("control plane, node and keeper, idle, PSS", "MB", 200),
     "cluster_rss": Figure("control plane, node and keeper, idle, RSS", "MB", 200),
+    "cluster_pss": Figure("the same, PSS", "MB"),
     "cluster_cpu": Figure("idle CPU of them, of one core", "%", 1),
 }
 
