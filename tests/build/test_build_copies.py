@@ -79,6 +79,14 @@ def test_modes_and_owners(engine, build, tmp_path):
     assert "-rwx------ 0:0 ./tool" in tree(engine, "/given")
 
 
+def test_ways_belong_to_whom_they_are_made_for(engine, build):
+    build("FROM busybox\nCOPY --chown=user f /new/way/f\nCOPY --chown=user f /root/into/\n", files={"f": ""})
+    assert (
+        run(engine, "stat", "-c", "%u %n", "/new", "/new/way", "/root", "/root/into")
+        == "1000 /new\n1000 /new/way\n0 /root\n1000 /root/into\n"
+    )
+
+
 def test_ways_are_left_as_they_were(engine, build):
     build("FROM busybox\nCOPY f /root/new/f\nWORKDIR /root/work\nWORKDIR /tmp/x\n", files={"f": ""})
     assert run(engine, "stat", "-c", "%a %n", "/root", "/tmp") == "700 /root\n1777 /tmp\n"

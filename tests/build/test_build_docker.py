@@ -118,6 +118,23 @@ def test_ignored_files_stay_behind(engine, build):
     assert found == {"/ctx/.dockerignore", "/ctx/Dockerfile", "/ctx/keep.log", "/ctx/ok"}
 
 
+def test_a_dockerfile_from_elsewhere_is_no_part_of_the_context(engine, tmp_path):
+    (tmp_path / "f").write_text("x")
+    engine.docker("build", "-t", "built", "-f", "-", str(tmp_path), input="FROM busybox\nCOPY . /ctx\n")
+    assert run(engine, "ls", "-A", "/ctx") == "f\n"
+
+
+def test_an_ignored_dockerfile_still_builds(engine, build):
+    build("FROM busybox\nCOPY . /ctx\n", files={".dockerignore": "*\n!f\n", "f": ""})
+    assert run(engine, "ls", "-A", "/ctx") == "f\n"
+
+
+def test_limits_of_steps(build):
+    done = build("FROM busybox\nRUN ulimit -n && cat /etc/hosts\n", "--ulimit=nofile=77:88", "--add-host=there:10.1.2.3")
+    assert "\n77\n" in done.stdout
+    assert "10.1.2.3\tthere" in done.stdout
+
+
 def test_add_unpacks_archives(engine, build, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/file").write_text("packed")

@@ -124,7 +124,7 @@ def test_a_killed_daemon_leaves_nothing(instance):
 @pytest.fixture
 def small_disk(instance):
     """An instance whose home has 400 MB."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", str(instance.home)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m,mode=700", "tmpfs", str(instance.home)], check=True)
     daemon = EngineDaemon(instance)
     try:
         daemon.start()

@@ -63,6 +63,15 @@ def test_a_cache_outlives_builds_and_stays_out_of_layers(engine, build, layer_na
     assert "\none\n" not in build(text, "--build-arg", "N=three").stdout
 
 
+def test_a_namespace_of_caches(build):
+    text = "FROM busybox\nARG N\nRUN --mount=type=cache,target=/c echo $N >> /c/log && cat /c/log\n"
+    namespace = ("--build-arg", "BUILDKIT_CACHE_MOUNT_NS=other")
+    assert "\none\n" in build(text, "--build-arg", "N=one").stdout
+    done = build(text, "--build-arg", "N=two", *namespace)
+    assert "\none\n" not in done.stdout
+    assert "not consumed" not in done.stdout
+
+
 def test_a_new_cache_has_its_owner_mode_and_first_content(build):
     done = build(
         "FROM busybox AS seed\nRUN mkdir /s && echo seed > /s/f\nFROM busybox\n"

@@ -196,8 +196,12 @@ def test_add_of_a_repository(engine, build, repository):
 
 def test_a_repository_as_context(engine, repository):
     url, _ = repository
-    engine.docker("build", "-t", "built", f"{url}#old")
+    engine.docker("build", "-t", "built", f"{url}#old")  # the CLI itself fetches it
     assert cat(engine, "/r/file") == "1"
+    for number, keep in enumerate("01"):
+        with contextlib.closing(engine.client()) as client:
+            client.images.build(path=f"{url}#old", tag="built", buildargs={"BUILDKIT_CONTEXT_KEEP_GIT_DIR": keep})
+        assert engine.docker("run", "--rm", "built", "ls", "-A", "/r").stdout.split().count(".git") == number
 
 
 def test_contexts_by_url(engine, web):

@@ -93,6 +93,16 @@ def header(**changes: bytes) -> bytes:
     return bytes(block)
 
 
+def test_a_last_member_without_padding():
+    data = header(size=b"00000000003\0") + b"abc"
+    (entry,) = TarReader([data])
+    assert entry.size == 3
+    with pytest.raises(TarError, match="truncated"):
+        read(data[:-1])
+    with pytest.raises(TarError, match="truncated"):
+        read(data + b"\0")
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -1,7 +1,11 @@
 """Dockerfiles to images: text, syntax tree, graph of stages, a solver over content-addressed steps, a cache.
 
-lexer, parser, syntax   text to instructions and stages       words, config   expansion; what instructions mean
-plan                    which stages a target needs           sources, copying  COPY and ADD
-solver, cache           steps, each once                      executor        what a RUN step needs of the engine
-builder                 the door: `await Builder(...).build(context, options, progress)`
+lexer, parser, syntax       text to instructions and stages     words, arguments    expansion, ARG and what every build knows
+plan, solver                which stages, side by side          checks              what a file does that was hardly meant
+state, config, history      what a stage has come to            work, cache         the one way a step is done, or found done
+instructions                from one state to the next, with
+  running, mounts, mounting, cachemounts (RUN) and copystep, copying, modes, newlayer (COPY, ADD)
+context, sources, ignore    trees that files are taken from     remote, git         what is fetched
+transcript                  what a build says                   executor            what a RUN step needs of the engine
+builder                     the door: `await Builder(...).build(context, options, progress)`
 """

@@ -17,11 +17,11 @@ from atoll.images import Platform
 PROXIES = frozenset(name for word in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy") for name in (word, word.upper()))
 EPOCH = "SOURCE_DATE_EPOCH"
 SYNTAX = "BUILDKIT_SYNTAX"
+CHECK = "BUILDKIT_DOCKERFILE_CHECK"
+KEEP_GIT = "BUILDKIT_CONTEXT_KEEP_GIT_DIR"
+CACHE_NAMESPACE = "BUILDKIT_CACHE_MOUNT_NS"
 # Taken by the builder itself, with no ARG to ask for them.
-PREDEFINED = PROXIES | {
-    *(EPOCH, SYNTAX, "BUILDKIT_INLINE_CACHE", "BUILDKIT_MULTI_PLATFORM", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"),
-    *("BUILDKIT_CACHE_MOUNT_NS", "BUILDKIT_SANDBOX_HOSTNAME", "BUILDKIT_BUILD_NAME", "BUILDKIT_DOCKERFILE_CHECK"),
-}
+PREDEFINED = PROXIES | {EPOCH, SYNTAX, CHECK, KEEP_GIT, CACHE_NAMESPACE}
 
 
 class Arguments:
@@ -55,6 +55,10 @@ class Arguments:
     def proxies(self) -> dict[str, str]:
         """Proxies are a step's surroundings, not the image's content: they are no part of any key or history."""
         return {name: value for name, value in self._given.items() if name in PROXIES and value is not None}
+
+    @property
+    def cache_namespace(self) -> str:
+        return self._given.get(CACHE_NAMESPACE) or ""
 
     @property
     def epoch(self) -> int | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.build import checks
-from atoll.build.arguments import SYNTAX, Arguments
+from atoll.build.arguments import CHECK, KEEP_GIT, SYNTAX, Arguments
 from atoll.build.cache import Cache
 from atoll.build.cachemounts import CacheMounts
 from atoll.build.context import fetched, leave_out_ignored, read_dockerfile, unpacked
@@ -85,14 +85,17 @@ class Builder:
 
     def _context(self, context: AsyncIterator[bytes], options: Options) -> AbstractAsyncContextManager[Tree]:
         scratch = self.workshop.scratch
-        return fetched(options.remote, options.dockerfile, scratch) if options.remote else unpacked(context, scratch)
+        if not options.remote:
+            return unpacked(context, scratch)
+        keep_git = options.arguments.get(KEEP_GIT) in ("1", "true")
+        return fetched(options.remote, options.dockerfile, scratch, keep_git=keep_git)
 
     async def _solve(self, tree: Tree, options: Options, transcript: Transcript) -> Image:
         check_frontend(options.arguments.get(SYNTAX) or "")
         file = parse(read_dockerfile(tree, options.dockerfile), options.dockerfile)
         ignore = await leave_out_ignored(tree, options.dockerfile)
         arguments = Arguments(file, options.arguments)
-        settings = checks.Settings.parse(file.check)
+        settings = checks.Settings.parse(options.arguments.get(CHECK) or file.check)
         build = Build(self.workshop, options, arguments, file.escape, tree, ignore, settings, arguments.epoch, time.time_ns())
         plan = Plan(file, arguments.globals)
         findings = checks.check_file(file, settings, arguments.globals)

@@ -54,11 +54,11 @@ async def _batched(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 @asynccontextmanager
-async def fetched(remote: str, dockerfile: str, scratch: Path) -> AsyncIterator[Tree]:
+async def fetched(remote: str, dockerfile: str, scratch: Path, *, keep_git: bool = False) -> AsyncIterator[Tree]:
     """What REMOTE leads to; a Dockerfile alone lies at DOCKERFILE. Raises InvalidInput, NotFound, Unavailable."""
     async with _directory(scratch) as outer:
         if git.is_git(remote):
-            place = await _checked_out(remote, outer)
+            place = await _checked_out(remote, outer, keep_git=keep_git)
         elif remote.startswith(("http://", "https://")):
             place = await _downloaded(remote, dockerfile, outer)
         else:
@@ -67,9 +67,9 @@ async def fetched(remote: str, dockerfile: str, scratch: Path) -> AsyncIterator[
             yield tree
 
 
-async def _checked_out(remote: str, place: Path) -> Path:
+async def _checked_out(remote: str, place: Path, *, keep_git: bool) -> Path:
     address = git.parse(remote)
-    await git.checkout(address, await git.resolve(address), place)
+    await git.checkout(address, await git.resolve(address), place, keep_git=keep_git)
     with directory_tree(place, CONTEXT) as whole:
         path = whole.follow(address.directory)
         if not whole.exists(path) or not whole.is_directory(path):
@@ -119,7 +119,10 @@ def read_dockerfile(tree: Tree, path: str) -> bytes:
 
 
 async def leave_out_ignored(tree: Tree, dockerfile: str) -> Ignore:
-    """Remove what the ignore file names; clients have mostly done so already. Raises InvalidInput for a pattern that cannot be read."""
+    """Remove what the ignore file names, which may be the Dockerfile, now that it is read, and itself.
+
+    Clients have mostly done so already, but for these two. Raises InvalidInput for a pattern that cannot be read.
+    """
     return await asyncio.to_thread(_leave_out_ignored, tree, dockerfile)
 
 
@@ -130,7 +133,7 @@ def _leave_out_ignored(tree: Tree, dockerfile: str) -> Ignore:
             break
     else:
         return Ignore()
-    for path in list(_ignored(tree, ignore, "", frozenset({dockerfile, name}))):
+    for path in list(_ignored(tree, ignore, "")):
         parent, _, base = path.rpartition("/")
         fd = open_in_root(tree.root, parent or ".", os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -143,12 +146,11 @@ def _leave_out_ignored(tree: Tree, dockerfile: str) -> Ignore:
     return ignore
 
 
-def _ignored(tree: Tree, ignore: Ignore, top: str, keep: frozenset[str]) -> Iterator[str]:
+def _ignored(tree: Tree, ignore: Ignore, top: str) -> Iterator[str]:
     for name in tree.names(top):
         path = f"{top}/{name}".lstrip("/")
         is_directory = tree.is_directory(path)
-        holds_kept = any(kept.startswith(f"{path}/") for kept in keep)
-        if path not in keep and ignore.excludes(path) and not (is_directory and (ignore.has_exceptions or holds_kept)):
+        if ignore.excludes(path) and not (is_directory and ignore.has_exceptions):
             yield path
         elif is_directory:
-            yield from _ignored(tree, ignore, path, keep)
+            yield from _ignored(tree, ignore, path)

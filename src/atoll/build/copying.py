@@ -10,6 +10,7 @@ import errno
 import os
 import posixpath
 import stat
+import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ def copy(wanted: Copy, sources: Sequence[Piece], below: Tree | None, lowers: Seq
     into_directory = wanted.parents or wanted.target.endswith("/") or _is_directory(below, target)
     owner = None if wanted.keep_owner and not wanted.owner else _owner(wanted.owner, below)
     with new_layer(scratch) as (directory, root):
+        if wanted.owner and owner is not None:
+            _make_ways(root, lowers, owner, _missing_ways(below, target, into_directory=into_directory))
         for piece in sources:
             if piece.unpack and not piece.source.is_directory and is_archive(piece.tree, piece.source):
                 policy = Policy(into=os.fsencode(target), owner=owner if wanted.owner else None)
@@ -90,6 +93,21 @@ def copy(wanted: Copy, sources: Sequence[Piece], below: Tree | None, lowers: Seq
                 writer.write(extractor, keep_top=piece.source.is_directory and _is_directory(below, name))
                 extractor.finish()
     return directory
+
+
+def _missing_ways(below: Tree | None, target: str, *, into_directory: bool) -> list[str]:
+    """The directories on the way to what is copied that the stage has not."""
+    parts = target.split("/") if into_directory else target.split("/")[:-1]
+    ways = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    return [way for way in ways if way and not (below is not None and below.exists(way))]
+
+
+def _make_ways(root: int, lowers: Sequence[Path], owner: tuple[int, int], ways: Sequence[str]) -> None:
+    """Made for what --chown gives away, they are given away with it."""
+    with Extractor(root, Policy(), lowers) as extractor:
+        for way in ways:
+            extractor.add(Entry(os.fsencode(way), Kind.DIRECTORY, PARENT_MODE, *owner, 0, time.time_ns()), iter(()))
+        extractor.finish()
 
 
 def _name(source: Source, target: str, *, into_directory: bool, parents: bool) -> str:

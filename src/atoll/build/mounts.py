@@ -53,9 +53,12 @@ class _Words:
     writable: bool | None = None
 
 
-def read_mounts(instruction: Instruction, expander: Expander, workdir: str) -> list[Mount]:
-    """The mounts of a RUN in order. A relative target lies in WORKDIR. Raises InvalidInput, NotSupported for secret and ssh."""
-    found = [_mount(_split(text, expander), text, workdir) for text in instruction.every_flag("mount")]
+def read_mounts(instruction: Instruction, expander: Expander, workdir: str, namespace: str = "") -> list[Mount]:
+    """The mounts of a RUN in order. A relative target lies in WORKDIR; caches of one NAMESPACE are not those of another.
+
+    Raises InvalidInput, NotSupported for secret and ssh.
+    """
+    found = [_mount(_split(text, expander), text, workdir, namespace) for text in instruction.every_flag("mount")]
     targets = [mount.target for mount in found]
     for target in targets:
         if targets.count(target) > 1:
@@ -100,7 +103,7 @@ def _split(text: str, expander: Expander | None) -> _Words:
     return found
 
 
-def _mount(words: _Words, text: str, workdir: str) -> Mount:
+def _mount(words: _Words, text: str, workdir: str, namespace: str) -> Mount:
     kind, values = words.kind, words.values
     if kind not in KINDS:
         raise InvalidInput(f"unsupported mount type '{kind}'")
@@ -125,7 +128,7 @@ def _mount(words: _Words, text: str, workdir: str) -> Mount:
         values.get("source", ""),
         values.get("from", ""),
         words.writable if words.writable is not None else kind == "cache",
-        values.get("id") or target,
+        "/".join(filter(None, (namespace, values.get("id") or target))),
         sharing,
         _mode(values["mode"]) if "mode" in values else CACHE_MODE,
         _identity(values, "uid"),

@@ -93,8 +93,13 @@ class TarReader:
 
     def __iter__(self) -> Iterator[Entry]:
         while True:
-            self._skip(self._left)
+            padding = self._left - self._stored
+            self._skip(self._stored)
             self._left = self._stored = 0
+            if padding:
+                if self._is_at_end():
+                    return  # docker build -f - sends the last member without its padding, and no trailer
+                self._skip(padding)
             entry = self._next()
             if entry is None:
                 return
@@ -122,8 +127,11 @@ class TarReader:
                 return True
         return False
 
+    def _is_at_end(self) -> bool:
+        return self._at == len(self._buffer) and not self._fill()
+
     def _piece(self, most: int) -> memoryview:
-        if self._at == len(self._buffer) and not self._fill():
+        if self._is_at_end():
             raise TarError("unexpected end of archive: the tar is truncated")
         piece = memoryview(self._buffer)[self._at : self._at + most]
         self._at += len(piece)
@@ -153,7 +161,7 @@ class TarReader:
         records = list(self._defaults)
         long_name = long_link = None
         while True:
-            if self._at == len(self._buffer) and not self._fill():
+            if self._is_at_end():
                 return None  # no trailer: what many a pipe leaves; the digest tells whether anything is missing
             block = self._take(BLOCK)
             if block == _ZERO:

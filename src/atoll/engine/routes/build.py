@@ -29,6 +29,9 @@ LIMITS = {
     "shmsize": "ShmSize",
 }
 
+WORDS = {"cpusetcpus": "CpusetCpus", "cpusetmems": "CpusetMems", "cgroupparent": "CgroupParent"}
+LISTS = {"ulimits": "Ulimits", "securityopt": "SecurityOpt"}
+
 
 class Routes:
     def __init__(self, engine: Engine) -> None:
@@ -87,8 +90,12 @@ def _limits(query: Query) -> dict[str, Any]:
                 limits[field] = int(value)
             except ValueError:
                 raise InvalidInput(f"invalid value for {name}: '{value}' is no whole number") from None
-    if query.get("cpusetcpus"):
-        limits["CpusetCpus"] = query.get("cpusetcpus")
+    for name, field in WORDS.items():
+        if query.get(name):
+            limits[field] = query.get(name)
+    for name, field in LISTS.items():
+        if found := _json(query, name, list):
+            limits[field] = found
     if query.getall("extrahosts"):
         limits["ExtraHosts"] = [host for word in query.getall("extrahosts") for host in word.split(",") if host]
     return limits
