@@ -190,6 +190,21 @@ def test_kept_over_a_restart(tmp_path):
         run(tmp_path, scenario)
 
 
+def test_objects_written_before_the_status_could_be_are_there_after_a_crash(tmp_path):
+    async def first(client, server):
+        for task in [task for task in asyncio.all_tasks() if task.get_name() == "custom resources"]:
+            task.cancel()
+        await client.create(CUSTOM_RESOURCE_DEFINITIONS, definition())
+        await client.create(CRONTABS, crontab(), "default")
+        assert conditions(await client.get(CUSTOM_RESOURCE_DEFINITIONS, "crontabs.stable.example.com")) == {}
+
+    async def second(client, server):
+        assert [item["metadata"]["name"] for item in (await client.list(CRONTABS))["items"]] == ["a"]
+
+    run(tmp_path, first)
+    run(tmp_path, second)
+
+
 def test_deletion_takes_the_objects_and_ends_the_watches(tmp_path):
     async def scenario(client, server):
         name = "crontabs.stable.example.com"

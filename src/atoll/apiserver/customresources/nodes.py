@@ -6,7 +6,6 @@ oneOf and not are nodes too, with value validations only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -133,8 +132,37 @@ def _additional(raw: Any) -> Node | bool | None:
     return True if raw is True else None
 
 
+def _several(raw: dict[str, Any], name: str) -> tuple[Node, ...]:
+    return tuple(compile_schema(each) for each in raw.get(name) or ())
+
+
+_NO_LIMITS = Limits()
+_LIMITING = frozenset(
+    [
+        "required",
+        "enum",
+        "pattern",
+        "format",
+        "minimum",
+        "maximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "minProperties",
+        "maxProperties",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+    ]
+)
+
+
 def _limits(raw: dict[str, Any]) -> Limits:
-    several: Callable[[str], tuple[Node, ...]] = lambda name: tuple(compile_schema(each) for each in raw.get(name) or ())  # noqa: E731
+    if raw.keys().isdisjoint(_LIMITING):
+        return _NO_LIMITS  # most nodes of large schemas have none
     enum = raw.get("enum")
     kind = raw.get("format", "")
     return Limits(
@@ -155,9 +183,9 @@ def _limits(raw: dict[str, Any]) -> Limits:
         max_items=raw.get("maxItems"),
         min_properties=raw.get("minProperties"),
         max_properties=raw.get("maxProperties"),
-        all_of=several("allOf"),
-        any_of=several("anyOf"),
-        one_of=several("oneOf"),
+        all_of=_several(raw, "allOf"),
+        any_of=_several(raw, "anyOf"),
+        one_of=_several(raw, "oneOf"),
         negated=compile_schema(raw["not"]) if raw.get("not") else None,
     )
 

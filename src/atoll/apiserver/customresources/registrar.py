@@ -59,9 +59,9 @@ class CustomResources:
 
     async def load(self) -> None:
         for item in list(self._definitions.items()):
-            if is_true(item.obj, "Established"):
-                stored, _ = kinds_of(item.obj, lambda: False)
-                await self._core.caches.open(stored)
+            # Established or not: it is served before its status can say so, and there may be objects.
+            if not self._is_taken(item.obj):
+                await self._core.caches.open(kinds_of(item.obj, lambda: False)[0])
             self._follow(item)
         self._definitions.listen(self._on_change)
 
