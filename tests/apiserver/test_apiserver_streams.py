@@ -121,7 +121,8 @@ def test_upgraded_connections_carry_bytes_both_ways(tmp_path):
         ("p/log?previous=true", 400, "previous terminated container not found"),
         ("p/exec?command=x", 400, "Upgrade request required"),
         ("none/log", 404, "not found"),
-        ("p/proxy", 501, "not served yet"),
+        ("p/proxy/", 503, "pod p has no address yet"),
+        ("p:x:y:z/proxy/", 400, "write [scheme:]name[:port]"),
     ],
 )
 def test_refusals(tmp_path, target, code, words):

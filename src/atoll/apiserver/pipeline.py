@@ -24,6 +24,7 @@ from atoll.apiserver.machinery.cacher import Item
 from atoll.apiserver.machinery.decode import Decoded, decode
 from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.apiserver.machinery.negotiate import Form, negotiate
+from atoll.apiserver.metrics import Metrics
 from atoll.apiserver.route import Target, resource_target
 from atoll.apiserver.site import Site
 from atoll.apiserver.streams.proxy import STREAMED, Streams
@@ -57,7 +58,14 @@ _BY_CLASS: tuple[tuple[type[errors.AtollError], int, str], ...] = (
 
 class Pipeline:
     def __init__(
-        self, registry: KindRegistry, api: Api, authenticator: Authenticator, authorizer: Authorizer, site: Site, streams: Streams
+        self,
+        registry: KindRegistry,
+        api: Api,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        site: Site,
+        streams: Streams,
+        metrics: Metrics,
     ) -> None:
         self._registry = registry
         self._api = api
@@ -65,8 +73,14 @@ class Pipeline:
         self._authorizer = authorizer
         self._site = site
         self._streams = streams
+        self._metrics = metrics
 
     async def __call__(self, request: Request) -> Response | None:
+        response = await self._answer(request)
+        self._metrics.requests[request.method, response.status if response is not None else 101] += 1
+        return response
+
+    async def _answer(self, request: Request) -> Response | None:
         try:
             return await self._serve(request)
         except errors.StatusError as error:

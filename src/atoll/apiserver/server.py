@@ -24,6 +24,7 @@ from atoll.apiserver.machinery.cacher import Caches
 from atoll.apiserver.machinery.discovery import Discovery
 from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.apiserver.machinery.openapi import OpenApi
+from atoll.apiserver.metrics import Metrics
 from atoll.apiserver.pipeline import BODY_MAX, Pipeline
 from atoll.apiserver.site import Site
 from atoll.apiserver.streams.proxy import Streams
@@ -79,9 +80,10 @@ class ApiServer:
         authenticator = Authenticator(config.tokens, tokens)
         self._api = Api(core, Reviews(authenticator, authorizer), tokens)
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
+        metrics = Metrics(registry, caches, core.clock())
         discovery, openapi = Discovery(registry, address), OpenApi(registry)
-        site = Site(discovery, openapi, tokens, {"store": lambda: ""})
-        self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config))
+        site = Site(discovery, openapi, tokens, {"store": lambda: ""}, metrics)
+        self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config), metrics)
 
         def forget(group: str, version: str) -> None:
             discovery.forget()

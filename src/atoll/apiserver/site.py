@@ -16,6 +16,8 @@ from atoll.apiserver.machinery.discovery import AGGREGATED_SHAPES, Discovery, Do
 from atoll.apiserver.machinery.negotiate import negotiate
 from atoll.apiserver.machinery.openapi import OpenApi
 from atoll.apiserver.machinery.openapi_v2 import PROTOBUF_ASKED, PROTOBUF_TYPE
+from atoll.apiserver.metrics import TYPE as METRICS_TYPE
+from atoll.apiserver.metrics import Metrics
 from atoll.http import Request, Response, json_response, text_response
 
 COMPRESS_MIN = 128 * 1024  # bytes; upstream's threshold
@@ -27,11 +29,14 @@ Check = Callable[[], str]  # "" when all is well, else what is wrong
 class Site:
     """`checks` are the parts of /readyz by name."""
 
-    def __init__(self, discovery: Discovery, openapi: OpenApi, tokens: ServiceAccountTokens | None, checks: dict[str, Check]) -> None:
+    def __init__(
+        self, discovery: Discovery, openapi: OpenApi, tokens: ServiceAccountTokens | None, checks: dict[str, Check], metrics: Metrics
+    ) -> None:
         self._discovery = discovery
         self._openapi = openapi
         self._tokens = tokens
         self._checks = checks
+        self._metrics = metrics
 
     def serve(self, request: Request) -> Response:
         """Raises StatusError 404, 405, 406."""
@@ -45,6 +50,8 @@ class Site:
                 return json_response(version_info())
             case ("healthz" | "livez" | "readyz", *check):
                 return self._health(request, segments[0], "/".join(check))
+            case ("metrics",):
+                return Response(200, (("Content-Type", METRICS_TYPE),), self._metrics.render().encode())
             case ("openapi", "v2"):
                 return self._open_api_v2(request)
             case ("openapi", "v3", *document):
@@ -56,7 +63,7 @@ class Site:
                 return Response(200, (("Content-Type", "application/jwk-set+json"), ("Cache-Control", "public, max-age=3600")), body)
             case ():
                 return json_response(
-                    {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}
+                    {"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}
                 )
         raise statuses.no_such_path()
 

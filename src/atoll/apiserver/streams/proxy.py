@@ -1,4 +1,4 @@
-"""log, exec, attach and portforward, passed on to the kubelet of the pod's node.
+"""log, exec, attach and portforward, passed on to the kubelet of the pod's node; proxy, to wherever it leads (`relay`).
 
 The server opens the same kind of connection to the kubelet, over TLS with its own client certificate, and then only moves bytes: WebSocket
 and SPDY frames are the business of the two ends. Log is a plain response, streamed through.
@@ -6,6 +6,7 @@ and SPDY frames are the business of the two ends. Log is a plain response, strea
 
 from __future__ import annotations
 
+import random
 import ssl
 from collections.abc import AsyncIterator
 from urllib.parse import quote, urlencode
@@ -15,12 +16,14 @@ from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.streams.relay import backend, parse_name, relay, unverified
 from atoll.errors import StatusError, Unavailable
 from atoll.http import Client, ClientResponse, Request, Response, splice
 
 KUBELET_PORT = 10_250
 STREAMED = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 CONNECT_S = 30.0
+_NAMESPACED_DEPTH, _CLUSTER_DEPTH = 7, 5  # segments of /api/v1/namespaces/<namespace>/pods/<name>/proxy and /api/v1/nodes/<name>/proxy
 ERROR_BODY_MAX = 16 * 1024
 _FORWARDED = (
     "sec-websocket-key",
@@ -38,11 +41,12 @@ class Streams:
         self._core = core
         self._config = config
         self._tls: ssl.SSLContext | None = None
+        self._random = random.SystemRandom()
 
     async def serve(self, call: Call, rest: tuple[str, ...], request: Request) -> Response | None:
-        """Raises StatusError 400 when the pod cannot be reached for what it lacks, 404, 501 for proxies, 503."""
+        """Raises StatusError 400 when the pod cannot be reached for what it lacks, 404, 503."""
         if call.subresource == "proxy":
-            raise statuses.not_supported(f"the proxy subresource of {call.kind.plural} is not served yet: use port-forward")
+            return await self._relay(call, request)
         pod = self._core.cacher(call.kind).get(call.key)
         if pod is None:
             raise statuses.not_found(call.kind, call.name or "")
@@ -72,12 +76,27 @@ class Streams:
         node = self._core.find("", "v1", "nodes", node_name)
         if node is None:
             raise statuses.unavailable(f"node {node_name} of pod {call.name} is not known to this cluster")
-        status = node.obj.get("status") or {}
+        return self._of_node(node.obj, node_name)
+
+    async def _relay(self, call: Call, request: Request) -> Response | None:
+        if call.kind.plural != "nodes":
+            base = backend(self._core, call, self._random)
+            return await relay(Client(base, unverified() if base.startswith("https") else None), request, _NAMESPACED_DEPTH)
+        address = parse_name(call.name or "")
+        node = self._core.find("", "v1", "nodes", address.name)
+        if node is None:
+            raise statuses.not_found(call.kind, address.name)
+        return await relay(self._of_node(node.obj, address.name, address.port), request, _CLUSTER_DEPTH)
+
+    def _of_node(self, node: Object, node_name: str, wanted: str = "") -> Client:
+        status = node.get("status") or {}
         addresses = {address["type"]: address["address"] for address in status.get("addresses") or ()}
         address = addresses.get("InternalIP") or addresses.get("Hostname")
         if not address:
             raise statuses.unavailable(f"node {node_name} has no address yet")
         port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or KUBELET_PORT
+        if wanted and wanted != str(port):
+            raise statuses.bad_request(f"a node's proxy leads to its kubelet, on port {port}: port {wanted} is not for it")
         host = f"[{address}]" if ":" in address else address
         return Client(f"https://{host}:{port}", self._context(), timeout=CONNECT_S)
 
