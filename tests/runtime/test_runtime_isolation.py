@@ -397,3 +397,25 @@ def test_a_filter_cut_by_a_power_loss_is_compiled_anew(box):
         assert cached.stat().st_size
 
     box(body)
+
+
+def test_a_part_of_a_source_is_found_inside_it(box, tmp_path):
+    """Whatever was put there since somebody last looked."""
+    (tmp_path / "volume" / "part").mkdir(parents=True)
+    (tmp_path / "volume" / "part" / "file").write_text("inside")
+    (tmp_path / "volume" / "relative").symlink_to("../..")
+    (tmp_path / "volume" / "absolute").symlink_to("/etc")
+    (tmp_path / "volume" / "link").symlink_to("/part")
+
+    def mount(part):
+        options = ["rbind", "ro", f"x-atoll.subpath={part}"]
+        return [{"destination": "/mnt", "type": "bind", "source": str(tmp_path / "volume"), "options": options}]
+
+    async def body(box):
+        for part in ("part", "link"):
+            assert await box.sh("cat /mnt/file", mounts=mount(part)) == "inside"
+        assert (await box.sh("ls /mnt", mounts=mount("relative"))).split() == ["absolute", "link", "part", "relative"]
+        with pytest.raises(StartFailed, match="No such file"):
+            await box.start(box.bundle(["true"], mounts=mount("absolute")))
+
+    box(body)

@@ -5,3 +5,4 @@ from __future__ import annotations
 SECCOMP_DIGEST = "dev.atoll.seccomp.digest"  # annotation: SHA-256 of linux.seccomp, so that nobody need compute it at each start
 EXIT_FILE = "exit.json"  # in the bundle: an ExitStatus, for whoever comes after the keeper
 INIT = "dev.atoll.init"  # annotation "true": a reaper as process 1, the program its child
+SUBPATH = "x-atoll.subpath"  # option of a bind, "=<relative path>": a part of the source, found inside it by the container's own init

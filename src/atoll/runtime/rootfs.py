@@ -17,6 +17,7 @@ from atoll.errors import InvalidInput, SystemFailure
 from atoll.kernel import inroot, mounts
 from atoll.kernel.cgroups import Cgroup
 from atoll.runtime import mount_options
+from atoll.runtime.constants import SUBPATH
 
 _MOUNT_DATA_MAX = 4000  # bytes; mount(2) takes one page
 _DEFAULT_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -95,8 +96,26 @@ def mount_all(root: int, spec: Mapping[str, Any], cgroup: Cgroup) -> None:
             raise SystemFailure(what, error.errno or 0) from error
 
 
+def _source(source: str, options: mount_options.MountOptions) -> int:
+    """A detached copy of what is to be bound. A part of a volume is opened and copied by descriptor: whoever has the volume already may put
+    a symlink in its place at any moment (CVE-2021-25741).
+    """
+    part = options.value(SUBPATH)
+    if part is None:
+        return mounts.clone_tree(source, recursive=options.recursive)
+    volume = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = inroot.open_path(volume, part)
+    finally:
+        os.close(volume)
+    try:
+        return mounts.clone_tree(f"{source}/{part}", recursive=options.recursive, at=found)
+    finally:
+        os.close(found)
+
+
 def _bind(root: int, source: str, destination: str, options: mount_options.MountOptions) -> None:
-    tree = mounts.clone_tree(source, recursive=options.recursive)
+    tree = _source(source, options)
     try:
         if options.add or options.remove:
             mounts.set_attributes(tree, add=options.add, remove=options.remove)

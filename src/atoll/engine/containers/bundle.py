@@ -17,6 +17,7 @@ from atoll.engine.containers.record import Container, Record
 from atoll.engine.settings import Settings
 from atoll.errors import InvalidInput, NotSupported
 from atoll.runtime import default_spec
+from atoll.runtime.constants import SUBPATH
 from atoll.runtime.devices import Device, host_devices
 from atoll.runtime.resources import from_host_config
 from atoll.runtime.spec import merge_env
@@ -127,9 +128,12 @@ def oci_mount(point: MountPoint, sources: Mapping[str, Path]) -> dict[str, Any]:
         options = ["nosuid", "nodev", "noexec", *point.options]
         return {"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options}
     source = point.source
-    if point.type == "volume":
-        source = inside_volume(sources[point.name], point.subpath)
     options = ["rbind" if point.recursive else "bind", access, point.propagation or "rprivate"]
+    if point.type == "volume":
+        source = str(sources[point.name])
+        if point.subpath:
+            inside_volume(sources[point.name], point.subpath)  # says what is wrong with it; init looks again
+            options.append(f"{SUBPATH}={point.subpath}")
     return {"destination": point.destination, "type": "bind", "source": source, "options": options}
 
 
