@@ -70,7 +70,7 @@ class Build:
     epoch: int | None
     begun_ns: int
     done: set[str] = field(default_factory=set)  # keys this build has come through
-    made: set[str] = field(default_factory=set)  # and those it did itself, or has tried to
+    made: set[str] = field(default_factory=set)  # and those whose layers it made, or has tried to
 
     @property
     def now(self) -> str:
@@ -102,8 +102,10 @@ class Build:
             if entry is not None:
                 voice.cached()
             else:
-                self.made.add(key)
-                layer = await make() if make is not None else None
+                layer = None
+                if make is not None:
+                    self.made.add(key)
+                    layer = await make()
                 chain, size = (layer.chain_id, layer.size) if layer else (None, 0)
                 entry = cache.add(key, str(instruction), self.now, chain, size)
         self.done.add(key)
