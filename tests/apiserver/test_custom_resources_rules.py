@@ -103,6 +103,52 @@ def test_refusals_read_as_upstreams():
     assert "divide by zero" in judged("1 / self.a == 1", {"a": 0})[0]
 
 
+def test_refusals_of_scalars_show_the_value():
+    raw = schema(
+        fields={"kind": {"type": "string", "x-kubernetes-validations": [{"rule": "self == oldSelf", "message": "Value is immutable"}]}}
+    )
+    del raw["properties"]["spec"]["x-kubernetes-validations"]
+    causes = Causes()
+    RuleRunner(compile_schema(raw)).run({"spec": {"kind": "b"}}, causes, {"spec": {"kind": "a"}})
+    assert [tuple(cause) for cause in causes] == [("FieldValueInvalid", 'Invalid value: "b": Value is immutable', "spec.kind")]
+
+
+def test_rules_as_published_definitions_have_them():
+    text = {"type": "string"}
+    toleration = {"type": "object", "properties": dict.fromkeys(("effect", "key", "operator", "value"), text)}
+    toleration["properties"]["tolerationSeconds"] = {"type": "integer", "format": "int64"}
+    fields = {
+        "nodeLabels": {"type": "object", "maxProperties": 8, "additionalProperties": text, "x-kubernetes-map-type": "atomic"},
+        "tolerations": {
+            "type": "array",
+            "maxItems": 8,
+            "items": toleration,
+            "x-kubernetes-validations": [
+                {"rule": "self.all(x, !has(x.key) ? x.operator == 'Exists' : true)"},
+                {"rule": "self.all(x, has(x.tolerationSeconds) ? x.effect == 'NoExecute' : true)"},
+                {
+                    "rule": "self.all(x, !has(x.effect) || x.effect in ['NoSchedule', 'PreferNoSchedule', 'NoExecute'])",
+                    "message": "effects",
+                },
+            ],
+        },
+        "topologyName": {"type": "string", "maxLength": 253},
+    }
+    rules = [
+        {"rule": "!has(self.topologyName) || self.nodeLabels.size() >= 1"},
+        {"rule": "!has(oldSelf.topologyName) || self == oldSelf", "message": "immutable"},
+    ]
+    raw = schema(*rules, fields=fields)
+    assert accepted(raw) == []
+    causes = Causes()
+    spec = {"topologyName": "t", "nodeLabels": {"a": "b"}, "tolerations": [{"key": "k", "effect": "Never"}]}
+    RuleRunner(compile_schema(raw)).run({"spec": spec}, causes, {"spec": {**spec, "topologyName": "u"}})
+    assert [f"{cause.field}: {cause.message}" for cause in causes] == ['spec: Invalid value: "object": immutable']
+    causes = Causes()
+    RuleRunner(compile_schema(raw)).run({"spec": spec}, causes)
+    assert [f"{cause.field}: {cause.message}" for cause in causes] == ['spec.tolerations: Invalid value: "array": effects']
+
+
 def test_transition_rules():
     rule = "self.a >= oldSelf.a"
     assert judged(rule, {"a": 1}) == []

@@ -20,7 +20,8 @@ _STRING_FACTOR = 0.1  # of a step for each character looked at
 _LIST_COST, _MAP_COST = 10, 30
 _INFINITY = 1 << 62
 _SCANS = frozenset({"contains", "startsWith", "endsWith", "matches", "find", "findAll", "split", "replace", "lowerAscii", "upperAscii"})
-_SCANS_LISTS = frozenset({"isSorted", "sum", "min", "max", "join", "@in", "sets.contains", "sets.equivalent", "sets.intersects"})
+_SCANS_LISTS = frozenset({"isSorted", "sum", "min", "max", "join"})
+_COMPARES_LISTS = frozenset({"sets.contains", "sets.equivalent", "sets.intersects"})
 _EQUALS = frozenset({"_==_", "_!=_", "_<_", "_>_", "_<=_", "_>=_"})
 _MOMENTS = frozenset({"date", "date-time", "datetime", "duration"})
 _READS_MOMENT = frozenset({"timestamp", "duration", "string", "type", "_==_", "_!=_", "size"})
@@ -125,8 +126,12 @@ class _Walk:
         if expr.name in _SCANS:
             pattern = knowns[1].size * 0.25 if expr.name == "matches" else 1
             return cost + knowns[0].size * _STRING_FACTOR * max(1, pattern), knowns[0]
+        if expr.name == "@in":
+            return cost + knowns[1].size, Known()
         if expr.name in _SCANS_LISTS:
-            return cost + max(known.size for known in knowns), Known()
+            return cost + knowns[0].size, Known()
+        if expr.name in _COMPARES_LISTS:
+            return cost + min(knowns[0].size * knowns[1].size, _INFINITY), Known()
         return cost, Known(knowns[0].size if knowns and expr.has_target else 1)
 
     def _moments(self, expr: Expr, knowns: list[Known]) -> None:

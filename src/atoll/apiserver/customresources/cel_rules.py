@@ -14,7 +14,7 @@ from atoll.apiserver.customresources.cel_syntax import read_checked
 from atoll.apiserver.customresources.cel_values import to_cel
 from atoll.apiserver.customresources.check import ABSENT, CAUSES_MAX, items_by_key, key_of, kind_of
 from atoll.apiserver.customresources.nodes import Node, Rule, canonical
-from atoll.apiserver.kinds.causes import Causes
+from atoll.apiserver.kinds.causes import Causes, shown
 from atoll.apiserver.machinery.kind import Cause
 
 _MESSAGE_MAX = 5 * 1024  # of a message made by messageExpression
@@ -172,5 +172,5 @@ def _cause(rule: Rule, told: str, path: str, value: Any) -> Cause:
         case "FieldValueDuplicate":
             message = f'Duplicate value: "{kind_of(value)}"'
         case _:
-            message = f'Invalid value: "{kind_of(value)}": {told}'
+            message = f"Invalid value: {shown(kind_of(value) if isinstance(value, dict | list) else value)}: {told}"
     return Cause(reason, message, where)
