@@ -2,7 +2,7 @@
 writes below /run and /var/lib go when the cell's first process does.
 
 Only cgroups lie outside: a cell is given the names of those its peer makes, and removes them. The unified hierarchy is unmounted inside,
-since crun refuses a hybrid of v1 and v2. Commands enter by `nsenter`, which costs them about a millisecond.
+since crun refuses a hybrid of v1 and v2. Commands enter by `nsenter`, and their times include it.
 """
 
 from __future__ import annotations
