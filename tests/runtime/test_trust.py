@@ -27,7 +27,7 @@ def test_a_bundle_named_by_the_environment_wins(tmp_path):
 
 
 def test_only_an_index_that_a_container_can_reach_is_passed_on(tmp_path):
-    for url in ("file:///opt/pypi", "http://localhost:3141/simple", "http://127.0.0.1/simple", ""):
+    for url in ("file:///srv/pypi", "http://localhost:3141/simple", "http://127.0.0.1/simple", ""):
         assert not host_trust({"PIP_INDEX_URL": url}, tmp_path)
     assert host_trust({"PIP_INDEX_URL": "https://pypi.example/simple"}, tmp_path).environment == (
         ("PIP_INDEX_URL", "https://pypi.example/simple"),
