@@ -25,8 +25,10 @@ STATUS_S = 300.0  # nodeStatusReportFrequency
 IMAGES_MAX = 50  # nodeStatusMaxImages
 KUBELET_VERSION = "v1.36.0"
 
+MEMORY_MIN = 100 << 20  # bytes available: the kubelet's default threshold
+
+# Room on disk and process numbers have no threshold, as in minikube's and kind's nodes: a workstation's disk may well be nearly full.
 _CONDITIONS = (
-    ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
     ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
     ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
     ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
@@ -170,7 +172,7 @@ class Registration:
     def _conditions(self) -> list[Object]:
         now = timestamp_seconds()
         rows = []
-        for kind, status, reason, message in _CONDITIONS:
+        for kind, status, reason, message in (memory_condition(available_memory()), *_CONDITIONS):
             known = self._since.get(kind)
             if known is None or known[0] != status:
                 known = self._since[kind] = (status, now)
@@ -192,3 +194,16 @@ def _plain_owner(node: Object) -> Object:
     """The kubelet's reference from its lease: an owner that does not control."""
     full = owner_reference(node, NODES)
     return {name: full[name] for name in ("apiVersion", "kind", "name", "uid")}
+
+
+def memory_condition(available: int) -> tuple[str, str, str, str]:
+    """Type, status, reason and message for so many bytes."""
+    if available < MEMORY_MIN:
+        return "MemoryPressure", "True", "KubeletHasInsufficientMemory", "kubelet has insufficient memory available"
+    return "MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"
+
+
+def available_memory() -> int:
+    """Bytes a program could have without swapping (proc(5), MemAvailable)."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
