@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from atoll.node.pods.admit import refusal_of
 from atoll.node.pods.model import Actual, ContainerState, Health, State, Waiting, spec_hash
 from atoll.node.pods.plan import Discard, Finish, Kill, MakeSandbox, Start, next_delay, plan
 
@@ -155,3 +156,15 @@ def test_ephemeral_containers_run_once() -> None:
     running = (state("main"), state("side"))
     assert actions(pod, actual(*running)) == [Start("debug", 0)]
     assert actions(pod, actual(*running, state("debug", State.EXITED, 1))) == []
+
+
+def test_unsafe_sysctls_are_refused() -> None:
+    def refusal(name: str, **spec: Any) -> str:
+        found = refusal_of(a_pod(securityContext={"sysctls": [{"name": name, "value": "1"}]}, **spec))
+        return found.message if found else ""
+
+    assert refusal("kernel.msgmax") == 'forbidden sysctl: "kernel.msgmax" not allowlisted'
+    assert refusal("net.ipv4.tcp_syncookies") == ""
+    assert refusal("net.ipv4.tcp_syncookies", hostNetwork=True).endswith("not allowed with host net enabled")
+    assert refusal("kernel.shm_rmid_forced", hostIPC=True).endswith("not allowed with host ipc enabled")
+    assert actions(a_pod(securityContext={"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}), Actual()) == [Finish()]

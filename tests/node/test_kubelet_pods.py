@@ -381,3 +381,13 @@ def test_nothing_is_left_of_deleted_pods(cluster: Cluster) -> None:
     left = cluster.kubectl("get", "pods", "-o", "name").stdout.split()
     assert left == []
     cluster.wait_clean()
+
+
+def test_a_pod_with_an_unsafe_sysctl_is_rejected(cluster: Cluster) -> None:
+    context = {"sysctls": [{"name": "kernel.msgmax", "value": "65536"}]}
+    cluster.apply(pod("unsafe", "sleep 1000", securityContext=context))
+    found = cluster.wait("unsafe", has_phase("Failed"))
+    assert found["status"]["reason"] == "SysctlForbidden"
+    assert found["status"]["message"] == 'Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted'
+    assert "SysctlForbidden" in cluster.events("unsafe")
+    cluster.delete("unsafe")

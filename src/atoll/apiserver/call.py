@@ -36,7 +36,7 @@ class Call:
     """One operation on a resource. `namespace` is None for cluster-scoped kinds and for all namespaces at once.
 
     `kind` is the kind under which the object is stored, `served` the one the client speaks where that is another version.
-    `warnings` go to the client as Warning headers.
+    `warnings` go to the client as Warning headers, `annotations` to the audit log.
     """
 
     user: User
@@ -50,6 +50,7 @@ class Call:
     field_validation: FieldValidation = "Ignore"
     warnings: list[str] = field(default_factory=list)
     served: Kind | None = None
+    annotations: dict[str, str] | None = None
 
     @property
     def face(self) -> Kind:
@@ -60,3 +61,9 @@ class Call:
     def key(self) -> str:
         """The object's key in its cacher."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name or ""
+
+    def annotate(self, key: str, value: str) -> None:
+        """Leave a note for the audit log."""
+        if self.annotations is None:
+            self.annotations = {}
+        self.annotations[key] = value

@@ -10,6 +10,7 @@ from atoll.apiserver.admission.escalation import refuse_escalation
 from atoll.apiserver.admission.limitranger import check_limits, set_default_limits
 from atoll.apiserver.admission.namespacelifecycle import check_namespace_lives, keep_system_namespaces
 from atoll.apiserver.admission.podpriority import resolve_priority
+from atoll.apiserver.admission.podsecurity.plugin import check_pod_security
 from atoll.apiserver.admission.resourcequota import charge_quotas
 from atoll.apiserver.admission.serviceaccount import give_service_account
 from atoll.apiserver.admission.tolerations import add_default_tolerations
@@ -74,6 +75,7 @@ class AdmissionChain:
         where = (call.kind.group, call.kind.plural)
         if where in _LIMITED and (None if old is None else call.subresource) in _LIMITED[where]:
             check_limits(self._core, call, new)
+        check_pod_security(self._core, call, new, old)
         check_served(call, new)
         await validate_by_webhooks(self._core, call, new, old)
         await charge_quotas(self._core, call, new, old)  # last: what is refused costs nothing

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from atoll.client.objects import Object
+from atoll.node.pods.admit import refusal_of
 from atoll.node.pods.model import Actual, ContainerState, State, is_sidecar, spec_hash
 
 BACKOFF_BASE_S = 10.0  # kubelet's MaxContainerBackOff and its initial value
@@ -180,10 +181,10 @@ def next_delay(delay: float, ended: ContainerState | None) -> float:
 
 
 def has_ended(pod: Object, actual: Actual, wall_ns: int) -> bool:
-    """Nothing of the pod is to run any more: by its policy, by its deadline, or because it was said before."""
+    """Nothing of the pod is to run any more: it is refused, or by its policy, by its deadline, or because it was said before."""
     if (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
         return True
-    if is_past_deadline(pod, wall_ns):
+    if is_past_deadline(pod, wall_ns) or refusal_of(pod) is not None:
         return True
     spec = pod["spec"]
     policy = spec.get("restartPolicy") or "Always"

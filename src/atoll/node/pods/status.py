@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from atoll.client.objects import Object, condition_of
+from atoll.node.pods.admit import refusal_of
 from atoll.node.pods.model import CONTAINER_ID_SCHEME, Actual, ContainerState, State, is_sidecar
 from atoll.node.pods.plan import backoff_left, is_past_deadline, wants_restart
 from atoll.units import timestamp_seconds
@@ -46,7 +47,10 @@ def pod_status(pod: Object, actual: Actual, facts: Facts) -> Object:
     shown = _Containers(pod, actual, facts)
     phase = _phase(pod["spec"], shown, facts)
     status["phase"] = phase if old.get("phase") not in ("Succeeded", "Failed") else old["phase"]
-    if is_past_deadline(pod, int(facts.now * NS)) and phase != "Succeeded":
+    refusal = refusal_of(pod)
+    if refusal is not None:
+        status |= {"phase": "Failed", "reason": refusal.reason, "message": f"Pod was rejected: {refusal.message}"}
+    elif is_past_deadline(pod, int(facts.now * NS)) and phase != "Succeeded":
         status |= {
             "phase": "Failed",
             "reason": "DeadlineExceeded",

@@ -21,6 +21,7 @@ from atoll.client.resources import PODS
 from atoll.errors import AtollError, NotFound, StatusError, Unavailable
 from atoll.node.pods import ending, model
 from atoll.node.pods import plan as planning
+from atoll.node.pods.admit import refusal_of
 from atoll.node.pods.live import LivePod, Surroundings
 from atoll.node.pods.model import Actual, ContainerState
 from atoll.node.pods.starting import Starter
@@ -209,7 +210,10 @@ class PodWorker:
         """The pod is over, its object stays: what it held goes, its containers stay for their logs."""
         if self._is_over():
             return
-        if planning.is_past_deadline(self.pod, time.time_ns()):
+        refusal = refusal_of(self.pod)
+        if refusal is not None:
+            self._live.tell("Warning", refusal.reason, refusal.message)
+        elif planning.is_past_deadline(self.pod, time.time_ns()):
             self._live.tell("Normal", "DeadlineExceeded", "Pod was active on the node longer than the specified deadline")
         await self._stop_all(ending.Deadline(self._grace()))
         if not await self._tell_status(is_ending=True):
