@@ -121,3 +121,44 @@ def test_following_through_a_rotation_until_the_end(tmp_path):
         return seen
 
     assert asyncio.run(run()) == [f"{text}\n" for text in ("before", "while", "last of the old", "first of the new", "at the end")]
+
+
+def test_following_falls_behind_several_rotations(tmp_path):
+    path = tmp_path / "container.log"
+    path.write_bytes(entry(0, "line 0"))
+
+    async def run():
+        ended = asyncio.get_running_loop().create_future()
+        batches = read(path, Selection(), ended)
+        seen = texts(await anext(batches))
+        for number in range(1, 4):  # while the reader is held up elsewhere
+            for older in range(number, 0, -1):
+                before = tmp_path / (f"container.log.{older - 1}" if older > 1 else "container.log")
+                before.rename(tmp_path / f"container.log.{older}")
+            path.write_bytes(entry(number, f"line {number}"))
+        ended.set_result(None)
+        async for batch in batches:
+            seen += texts(batch)
+        return seen
+
+    assert asyncio.run(run()) == [f"line {number}\n" for number in range(4)]
+
+
+def test_a_rotation_leaves_a_moment_without_a_log(tmp_path):
+    path = tmp_path / "container.log"
+    path.write_bytes(entry(1, "old"))
+
+    async def run():
+        ended = asyncio.get_running_loop().create_future()
+        batches = read(path, Selection(), ended)
+        await anext(batches)
+        path.rename(tmp_path / "container.log.1")
+        following = asyncio.ensure_future(anext(batches))
+        await asyncio.sleep(0.05)
+        path.write_bytes(entry(2, "new"))
+        found = texts(await asyncio.wait_for(following, 5))
+        ended.set_result(None)
+        await batches.aclose()
+        return found
+
+    assert asyncio.run(run()) == ["new\n"]

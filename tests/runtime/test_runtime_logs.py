@@ -73,6 +73,24 @@ def test_rotation_keeps_whole_records(tmp_path):
     assert lines == [f"{number:03d}" for number in range(100 - len(lines), 100)]
 
 
+def test_a_batch_larger_than_a_file_is_spread_over_files(tmp_path):
+    log = LogFile(str(tmp_path / "log"), 1000, 3)
+    log.write("stdout", b"".join(b"line %03d\n" % number for number in range(50)) + b"x" * 3000 + b"\nlast\n")
+    log.close()
+    assert [(tmp_path / name).stat().st_size <= 1000 for name in ("log.2", "log.1", "log")] == [True, False, True]
+    assert joined(tmp_path / "log.2").endswith(b"line 049\n")
+    assert joined(tmp_path / "log.1") == b"x" * 3000 + b"\n"
+    assert joined(tmp_path / "log") == b"last\n"
+
+
+def test_a_log_that_cannot_be_moved_grows_on(tmp_path):
+    (tmp_path / "log.1" / "in the way").mkdir(parents=True)
+    log = LogFile(str(tmp_path / "log"), 100, 2)
+    log.write("stdout", b"line\n" * 10)
+    log.close()
+    assert joined(tmp_path / "log") == b"line\n" * 10
+
+
 def test_one_file_starts_afresh(tmp_path):
     log = LogFile(str(tmp_path / "log"), 200, 1)
     for number in range(50):

@@ -11,8 +11,9 @@ import os
 from typing import Final
 
 IN_MODIFY: Final = 0x002
-IN_MOVE_SELF: Final = 0x800
+IN_CREATE: Final = 0x100
 IN_DELETE_SELF: Final = 0x400
+IN_MOVE_SELF: Final = 0x800
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -35,6 +36,11 @@ class Watch:
             _libc.inotify_rm_watch(self._fd, self._watched)  # fails where the file is gone, which took the watch along
         self._watched = int(_libc.inotify_add_watch(self._fd, os.fsencode(path), mask))
         if self._watched < 0:
+            raise _error(path)
+
+    def also(self, path: str, mask: int) -> None:
+        """Watches the file at `path` beside the one of `watch`, for good."""
+        if int(_libc.inotify_add_watch(self._fd, os.fsencode(path), mask)) < 0:
             raise _error(path)
 
     def drain(self) -> None:

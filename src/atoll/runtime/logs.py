@@ -69,10 +69,24 @@ class LogFile:
         return f"{self._stamp}.{fraction:09d}Z {stream} ".encode()
 
     def _append(self, records: bytes) -> None:
-        if self._max_size and self._size and self._size + len(records) > self._max_size:
+        """Writes whole records; a file takes more than `max_size` only where a single record does."""
+        while self._max_size and self._size + len(records) > self._max_size:
+            room = max(self._max_size - self._size, 0)
+            end = records.rfind(b"\n", 0, room) + 1
+            if not end and not self._size:
+                end = records.index(b"\n") + 1
+            self._write(records[:end])
+            records = records[end:]
+            if not records:
+                return
             self._rotate()
+            if self._size:
+                break  # it could not be moved, and grows on
+        self._write(records)
+
+    def _write(self, records: bytes) -> None:
+        written = 0
         try:
-            written = 0
             while written < len(records):
                 written += os.write(self._fd, records[written:] if written else records)
         except OSError:
@@ -89,7 +103,7 @@ class LogFile:
             if self._max_files == 1:
                 os.unlink(self._path)
         except OSError:
-            pass  # a log that cannot be moved grows on
+            pass  # _append sees it by the size
         self._open()
 
     def _open(self) -> None:

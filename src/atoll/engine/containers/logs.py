@@ -2,7 +2,8 @@
 
 The keeper writes one line for each line of output in CRI's format, "2026-01-02T03:04:05.123456789Z stdout F text". Every field before the
 text has a fixed width, so that a line is cut by offsets and times compare as bytes. Rotated files (`<log>.1` and up, the highest the
-oldest) are read first. Following waits for inotify; the end of the container, told by the caller, ends it after a last look.
+oldest) are read first, all of them opened before the first is read, so that no rotation meanwhile loses or repeats a line. Following waits
+for inotify; the end of the container, told by the caller, ends it after a last look.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import os
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from atoll import units
-from atoll.kernel.inotify import IN_MODIFY, IN_MOVE_SELF, Watch
+from atoll.kernel.inotify import IN_CREATE, IN_DELETE_SELF, IN_MODIFY, IN_MOVE_SELF, Watch
 
 BLOCK = 256 * 1024  # bytes read at a time
 _TIME_END = 30  # "2026-01-02T03:04:05.123456789Z"
@@ -85,38 +87,54 @@ class _Filter:
             yield name, text
 
 
-def files(log: Path) -> list[Path]:
-    """The log's files, the oldest first."""
-    rotated = []
-    number = 1
-    while (path := log.with_name(f"{log.name}.{number}")).exists():
-        rotated.append(path)
-        number += 1
-    return [*reversed(rotated), log]
+def _opened_since(log: Path, known: int = -1) -> list[io.BufferedReader]:
+    """The log's files that are newer than the one with the inode `known`, the oldest first; all of them where that one has gone.
+
+    A rotation in between shows a file twice, by two names: the inode tells.
+    """
+    found: list[io.BufferedReader] = []
+    seen = {known}
+    for number in itertools.count():
+        try:
+            file = (log.with_name(f"{log.name}.{number}") if number else log).open("rb")
+        except FileNotFoundError:
+            if number:
+                break
+            continue  # between two renames
+        inode = os.fstat(file.fileno()).st_ino
+        if inode not in seen:
+            seen.add(inode)
+            found.append(file)
+            continue
+        file.close()
+        if inode == known:
+            break
+    return found[::-1]
 
 
 async def read(log: Path, selection: Selection, ended: Awaitable[object] | None = None) -> AsyncIterator[list[Piece]]:
     """Batches of pieces. With `ended` (the container's end) it goes on with what is written until then; else it ends with the file."""
     select = _Filter(selection)
-    paths = files(log)
-    skip = _tail_start(paths, selection) if selection.tail is not None else (0, 0)
-    for index, path in enumerate(paths[:-1]):
-        if index >= skip[0]:
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                file.seek(skip[1] if index == skip[0] else 0)
-                for lines in _blocks(file):
-                    if pieces := select(lines):
-                        yield pieces
-                        await asyncio.sleep(0)  # a long log must not hold up the loop
-                    if select.is_over:
-                        return
-    start = skip[1] if skip[0] == len(paths) - 1 else 0
-    async for lines in _last_file(log, start, ended):
-        if pieces := select(lines):
-            yield pieces
-            await asyncio.sleep(0)
-        if select.is_over:
-            return
+    if ended is not None:
+        _touch(log)
+    chain = _opened_since(log)
+    try:
+        _skip(chain, selection)
+        async for lines in _follow(log, chain, ended) if ended is not None and chain else _all(chain):
+            if pieces := select(lines):
+                yield pieces
+                await asyncio.sleep(0)  # a long log must not hold up the loop
+            if select.is_over:
+                return
+    finally:
+        for file in chain:
+            file.close()
+
+
+async def _all(chain: list[io.BufferedReader]) -> AsyncIterator[list[bytes]]:
+    for file in chain:
+        for lines in _blocks(file):
+            yield lines
 
 
 def _blocks(file: io.BufferedReader) -> Iterator[list[bytes]]:
@@ -131,32 +149,23 @@ def _blocks(file: io.BufferedReader) -> Iterator[list[bytes]]:
         file.seek(-len(rest), os.SEEK_CUR)
 
 
-async def _last_file(log: Path, start: int, ended: Awaitable[object] | None) -> AsyncIterator[list[bytes]]:
+async def _follow(log: Path, chain: list[io.BufferedReader], ended: Awaitable[object]) -> AsyncIterator[list[bytes]]:
+    """Reads `chain` to its end, and the files that follow it. One that has been read is let go: it would take disk for ever."""
     with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(log.open("rb"))
-        except FileNotFoundError:
-            if ended is None:
-                return
-            _touch(log)
-            file = stack.enter_context(log.open("rb"))
-        file.seek(start)
-        if ended is None:
-            for lines in _blocks(file):
-                yield lines
-            return
         follower = stack.enter_context(contextlib.closing(_Growth(log)))
         end = asyncio.ensure_future(ended)
         stack.callback(end.cancel)
         while True:
             is_over = end.done()
+            file = chain[0]
             for lines in _blocks(file):
                 yield lines
-            if _was_rotated(file, log):
-                for lines in _blocks(file):
+            if len(chain) == 1:
+                chain += _opened_since(log, os.fstat(file.fileno()).st_ino)
+                for lines in _blocks(file):  # what came before it was moved
                     yield lines
-                file.close()  # else every rotated file would stay on the disk for as long as it is followed
-                file = stack.enter_context(log.open("rb"))
+            if len(chain) > 1:
+                chain.pop(0).close()
                 follower.watch()
             elif is_over:
                 return
@@ -166,14 +175,8 @@ async def _last_file(log: Path, start: int, ended: Awaitable[object] | None) -> 
 
 def _touch(log: Path) -> None:
     """So that there is something to watch before the first line comes."""
-    os.close(os.open(log, os.O_CREAT | os.O_CLOEXEC, 0o600))
-
-
-def _was_rotated(file: io.BufferedReader, log: Path) -> bool:
-    try:
-        return os.stat(log).st_ino != os.fstat(file.fileno()).st_ino
-    except FileNotFoundError:
-        return False  # between two renames, or removed with its container
+    with contextlib.suppress(FileNotFoundError):  # removed with its container
+        os.close(os.open(log, os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 class _Growth:
@@ -184,6 +187,7 @@ class _Growth:
         self._inotify = Watch()
         self._woken = asyncio.Event()
         try:
+            self._inotify.also(os.path.dirname(self._log), IN_CREATE)  # a rotation leaves a moment without a log
             self.watch()
         except BaseException:
             self._inotify.close()
@@ -192,7 +196,7 @@ class _Growth:
 
     def watch(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            self._inotify.watch(self._log, IN_MODIFY | IN_MOVE_SELF)
+            self._inotify.watch(self._log, IN_MODIFY | IN_MOVE_SELF | IN_DELETE_SELF)
         self._woken.set()  # what was written before the watch stood
 
     def _fired(self) -> None:
@@ -212,55 +216,54 @@ class _Growth:
         self._inotify.close()
 
 
-def _tail_start(paths: list[Path], selection: Selection) -> tuple[int, int]:
-    """Which file and which offset the last `tail` lines (of the wanted streams) begin at."""
-    wanted = selection.tail or 0
-    if wanted <= 0:
-        last = paths[-1]
-        return len(paths) - 1, _last_line_end(last)
+def _skip(chain: list[io.BufferedReader], selection: Selection) -> None:
+    """Takes from `chain` what lies before the last `tail` lines (of the wanted streams), and sets its first file to their beginning."""
+    if selection.tail is None or not chain:
+        return
     streams = {name for name, chosen in ((b"stdout", selection.stdout), (b"stderr", selection.stderr)) if chosen}
-    found = 0
-    begin = (0, 0)
-    for index in range(len(paths) - 1, -1, -1):
-        for offset, line in _lines_backward(paths[index]):
+    found, begin = 0, (0, 0)
+    if selection.tail <= 0:
+        begin = len(chain) - 1, chain[-1].seek(0, os.SEEK_END)
+    else:
+        for index, offset, line in _backward(chain):
             if line[_STREAM] not in streams or len(line) < _TEXT:
                 continue
             if line[_TAG] == _FULL or found == 0:
                 found += 1
-            if found > wanted:
-                return begin
-            begin = (index, offset)
-    return begin if found else (0, 0)
+            if found > selection.tail:
+                break
+            begin = index, offset
+    for file in chain[: begin[0]]:
+        file.close()
+    del chain[: begin[0]]
+    for file in chain:
+        file.seek(0)
+    chain[0].seek(begin[1])
 
 
-def _last_line_end(path: Path) -> int:
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        return file.seek(0, os.SEEK_END)
-    return 0
+def _backward(chain: list[io.BufferedReader]) -> Iterator[tuple[int, int, bytes]]:
+    for index in range(len(chain) - 1, -1, -1):
+        for offset, line in _lines_backward(chain[index]):
+            yield index, offset, line
 
 
-def _lines_backward(path: Path) -> Iterator[tuple[int, bytes]]:
+def _lines_backward(file: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
     """Offset and text of each whole line, the last first."""
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return
-    with file:
-        start = file.seek(0, os.SEEK_END)
-        rest = b""  # read, but its line begins further ahead in the file
-        while start > 0:
-            size = min(BLOCK, start)
-            start -= size
-            file.seek(start)
-            data = file.read(size) + rest
-            *lines, unfinished = data.split(b"\n")
-            if not lines:
-                rest = unfinished
-                continue
-            offset = start + len(data) - len(unfinished)
-            for line in reversed(lines[1:]):
-                offset -= len(line) + 1
-                yield offset, line
-            rest = lines[0] + b"\n"
-        if rest.endswith(b"\n"):
-            yield 0, rest[:-1]
+    start = file.seek(0, os.SEEK_END)
+    rest = b""  # read, but its line begins further ahead in the file
+    while start > 0:
+        size = min(BLOCK, start)
+        start -= size
+        file.seek(start)
+        data = file.read(size) + rest
+        *lines, unfinished = data.split(b"\n")
+        if not lines:
+            rest = unfinished
+            continue
+        offset = start + len(data) - len(unfinished)
+        for line in reversed(lines[1:]):
+            offset -= len(line) + 1
+            yield offset, line
+        rest = lines[0] + b"\n"
+    if rest.endswith(b"\n"):
+        yield 0, rest[:-1]
