@@ -121,12 +121,12 @@ def test_a_failed_commit_refuses_all_that_was_built_on_it(tmp_path):
     async def scenario() -> None:
         store = await SqliteStore.open(tmp_path / "s.db")
         kept = await store.write("/a", b"1", expected=0)
-        store._writer.execute("PRAGMA query_only = ON")
+        store._committer._connection.execute("PRAGMA query_only = ON")
         results = await asyncio.gather(
             store.write("/a", b"2", expected=kept), *(store.write(f"/{i}", b"x", expected=0) for i in range(50)), return_exceptions=True
         )
         assert all(isinstance(r, Unavailable) for r in results)
-        store._writer.execute("PRAGMA query_only = OFF")
+        store._committer._connection.execute("PRAGMA query_only = OFF")
         assert await store.write("/a", b"3", expected=kept) == kept + 1
         assert [r.value for r in await store.scan("/")] == [b"3"]
         await store.close()

@@ -6,13 +6,17 @@ a delete. One insert is a write, a watch is resumed by a range of rows, and a li
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+from functools import cache
 from pathlib import Path
 
 from atoll.errors import SystemFailure, Unavailable
 
 FORMAT = 1
 _BUSY_S = 5.0
+_EACH_SIZE_TO = 16  # groups up to here are written as they are, larger ones as a power of two: so few statements need to be prepared
+_GROUP_MAX = 256  # writes a commit: bounds how long one fsync holds up the next
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS entries (
@@ -25,7 +29,7 @@ CREATE INDEX IF NOT EXISTS entries_by_key ON entries (key, revision);
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 """
 
-INSERT = "INSERT INTO entries (revision, key, previous, value) VALUES (?, ?, ?, ?)"
+_INSERT = "INSERT INTO entries (revision, key, previous, value) VALUES "
 # With max() SQLite takes the bare columns from the row that holds the maximum (lang_select.html, "bare columns").
 SCAN = """
 SELECT key, value, revision FROM (
@@ -33,7 +37,6 @@ SELECT key, value, revision FROM (
 ) WHERE value IS NOT NULL ORDER BY key
 """
 INDEX = "SELECT key, revision FROM (SELECT key, value, max(revision) AS revision FROM entries GROUP BY key) WHERE value IS NOT NULL"
-NEWEST = "SELECT revision, value IS NULL FROM entries WHERE key = ? ORDER BY revision DESC LIMIT 1"
 HISTORY = """
 SELECT e.revision, e.key, e.value, p.value, e.previous
 FROM entries e LEFT JOIN entries p ON p.revision = e.previous AND e.previous > 0
@@ -42,11 +45,35 @@ WHERE e.revision > ? AND e.key >= ? AND e.key < ? ORDER BY e.revision
 LAST_REVISION = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), (SELECT value FROM settings WHERE name = 'compacted'))"
 COMPACTED = "SELECT value FROM settings WHERE name = 'compacted'"
 # What a row up to the new horizon replaced cannot be seen any more; nor can a delete that lies before it.
-COMPACT_REPLACED = (
-    "DELETE FROM entries WHERE revision IN (SELECT previous FROM entries WHERE revision > ? AND revision <= ? AND previous > 0)"
+_COMPACT = (
+    ("DELETE FROM entries WHERE revision IN (SELECT previous FROM entries WHERE revision > :start AND revision <= :end AND previous > 0)"),
+    ("DELETE FROM entries WHERE revision > :start AND revision <= :end AND value IS NULL"),
+    ("UPDATE settings SET value = :end WHERE name = 'compacted'"),
 )
-COMPACT_DELETES = "DELETE FROM entries WHERE revision > ? AND revision <= ? AND value IS NULL"
-COMPACT_MARK = "UPDATE settings SET value = ? WHERE name = 'compacted'"
+
+
+def group_size(count: int) -> int:
+    """How many of so many writes go into one statement."""
+    return count if count <= _EACH_SIZE_TO else min(1 << count.bit_length() - 1, _GROUP_MAX)
+
+
+@cache
+def insert(rows: int) -> str:
+    """One statement for so many rows: outside of a transaction it is one, with a single call into SQLite."""
+    return _INSERT + ", ".join(["(?, ?, ?, ?)"] * rows)
+
+
+def compact(connection: sqlite3.Connection, start: int, end: int) -> None:
+    """Forget what was replaced or deleted in these revisions, in one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _COMPACT:
+            connection.execute(statement, {"start": start, "end": end})
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
 
 
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
