@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import errno
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from atoll.build import checks
-from atoll.build.arguments import CHECK, KEEP_GIT, SYNTAX, Arguments
+from atoll.build.arguments import CHECK, SYNTAX, Arguments
 from atoll.build.cache import Cache
 from atoll.build.cachemounts import CacheMounts
-from atoll.build.context import fetched, leave_out_ignored, read_dockerfile, unpacked
+from atoll.build.client import Client, NoSecrets, Secrets, whole
 from atoll.build.executor import Executor
 from atoll.build.options import Options
 from atoll.build.parser import check_frontend, parse
 from atoll.build.plan import Plan
 from atoll.build.solver import Solver
-from atoll.build.sources import Tree
 from atoll.build.threads import to_its_end
 from atoll.build.transcript import Transcript, at_once
+from atoll.build.voices import Narrator
 from atoll.build.work import Build, Workshop
 from atoll.errors import SystemFailure, Unavailable
 from atoll.images import Image, ImageStore, Progress
@@ -61,51 +61,45 @@ class Builder:
         options: Options,
         progress: Progress,
         ready: Callable[[], Awaitable[None]] = at_once,
+        secrets: Secrets | None = None,
     ) -> Image:
-        """The image; PROGRESS gets the classic builder's messages, and READY waits until it may have more.
+        """The image of a CONTEXT that comes whole; PROGRESS gets the classic builder's messages, and READY waits until it may have more.
+
+        Raises what `solve` does.
+        """
+        tags = [parse_reference(tag).with_default_tag().familiar for tag in options.tags]
+        transcript = Transcript(progress, ready, quiet=options.quiet)
+        with _room():
+            async with whole(context, options, self.workshop.scratch, secrets or NoSecrets()) as client:
+                image = await self.solve(client, options, transcript)
+        transcript.done(image.id, tags)
+        return image
+
+    async def solve(self, client: Client, options: Options, narrator: Narrator) -> Image:
+        """The image of what CLIENT has.
 
         Cancelled, it stops its steps and leaves the cache sound. Raises DockerfileError, InvalidInput, NotFound, NotSupported, StepFailed,
         Unavailable.
         """
-        tags = [parse_reference(tag).with_default_tag().familiar for tag in options.tags]
-        transcript = Transcript(progress, ready, quiet=options.quiet)
-        try:
-            async with self._context(context, options) as tree:
-                image = await self._solve(tree, options, transcript)
-        except OSError as error:
-            if error.errno in FULL:
-                raise _full() from error
-            raise
-        except SystemFailure as error:
-            if error.errno in FULL:
-                raise _full() from error
-            raise
-        transcript.done(image.id, tags)
-        return image
-
-    def _context(self, context: AsyncIterator[bytes], options: Options) -> AbstractAsyncContextManager[Tree]:
-        scratch = self.workshop.scratch
-        if not options.remote:
-            return unpacked(context, scratch)
-        keep_git = options.arguments.get(KEEP_GIT) in ("1", "true")
-        return fetched(options.remote, options.dockerfile, scratch, keep_git=keep_git)
-
-    async def _solve(self, tree: Tree, options: Options, transcript: Transcript) -> Image:
         check_frontend(options.arguments.get(SYNTAX) or "")
-        file = parse(read_dockerfile(tree, options.dockerfile), options.dockerfile)
-        ignore = await leave_out_ignored(tree, options.dockerfile)
-        arguments = Arguments(file, options.arguments)
-        settings = checks.Settings.parse(options.arguments.get(CHECK) or file.check)
-        build = Build(self.workshop, options, arguments, file.escape, tree, ignore, settings, arguments.epoch, time.time_ns())
-        plan = Plan(file, arguments.globals)
-        findings = checks.check_file(file, settings, arguments.globals)
-        for finding in findings:
-            transcript.warn(str(finding))
-        if settings.fails:
-            checks.refuse(findings)
+        with _room():
+            file = parse(await client.dockerfile(), options.dockerfile)
+            arguments = Arguments(file, options.arguments)
+            settings = checks.Settings.parse(options.arguments.get(CHECK) or file.check)
+            plan = Plan(file, arguments.globals, options.contexts)
+            findings = checks.check_file(file, settings, arguments.globals)
+            for finding in findings:
+                narrator.find(finding)
+            if settings.fails:
+                checks.refuse(findings)
+            ignore = await client.ignore()
+            build = Build(self.workshop, options, arguments, file.escape, client, ignore, settings, arguments.epoch, time.time_ns())
+            return await self._solve(build, plan, narrator)
+
+    async def _solve(self, build: Build, plan: Plan, narrator: Narrator) -> Image:
         try:
             with self._images.working():
-                image = await Solver(build, plan, transcript).solve()
+                image = await Solver(build, plan, narrator).solve()
                 await self._images.settle()
         finally:
             if build.made:  # and so left something: mount points, a failed step's layer, what the cache held before
@@ -124,5 +118,14 @@ class Builder:
         return [*self.workshop.cache.rows(), *self.workshop.mounts.rows()]
 
 
-def _full() -> Unavailable:
-    return Unavailable("no space left on device: give some back with `docker builder prune`, `docker image prune` or `docker system prune`")
+@contextmanager
+def _room() -> Iterator[None]:
+    """A full disk's errors say what to do about it."""
+    try:
+        yield
+    except (OSError, SystemFailure) as error:
+        if error.errno not in FULL:
+            raise
+        raise Unavailable(
+            "no space left on device: give some back with `docker builder prune`, `docker image prune` or `docker system prune`"
+        ) from error

@@ -23,7 +23,7 @@ from atoll.build.copying import Copy, Piece, copy
 from atoll.build.ignore import Ignore, Pattern
 from atoll.build.modes import read_mode
 from atoll.build.remote import Checksum, download
-from atoll.build.sources import LeaveOut, Source, Tree, directory_tree, merged_tree
+from atoll.build.sources import LeaveOut, Source, directory_tree, merged_tree
 from atoll.build.state import State
 from atoll.build.syntax import Heredoc, Instruction
 from atoll.build.threads import in_thread
@@ -140,12 +140,7 @@ async def _materials(
 
 async def _from_tree(site: Site, stack: AsyncExitStack, instruction: Instruction, words: Sequence[str], wanted: Copy) -> list[Material]:
     build, name = site.build, instruction.flag("from")
-    tree: Tree = build.context
-    layers: tuple[Layer, ...] = ()
-    if name:
-        root = await site.root_of(name)
-        layers, lowers = root.layers, build.lowers(root.layers)
-        tree = await in_thread(lambda: stack.enter_context(merged_tree(lowers, root.what)))
+    tree, layers, _ = await site.tree_of(stack, name)
     for word in words if not name else ():
         if build.ignore.excludes(posixpath.normpath(word).lstrip("/")):
             site.warn(ignored_source(instruction, word))

@@ -18,12 +18,13 @@ WITH_HEREDOCS = re.compile(r"(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Logical:
-    """One instruction's text, on one line, and where it began. `has_gap`: an empty line stood within a continuation."""
+    """One instruction's text, on one line, and the lines it began and ended on. `has_gap`: an empty line stood within a continuation."""
 
     text: str
     line: int
     heredocs: tuple[Heredoc, ...] = ()
     has_gap: bool = False
+    last_line: int = 0
 
 
 def read_directives(lines: list[str]) -> tuple[dict[str, str], int]:
@@ -54,7 +55,7 @@ def logical_lines(lines: list[str], first: int, escape: str) -> Iterator[Logical
             for opening, chomp, name, expand in _openings(text):
                 content, number = _heredoc(lines, number, name, start + 1, strip=bool(chomp))
                 heredocs.append(Heredoc(name, content, expand, opening))
-        yield Logical(text, start + 1, tuple(heredocs), has_gap)
+        yield Logical(text, start + 1, tuple(heredocs), has_gap, number)
 
 
 def _joined(lines: list[str], number: int, continued: re.Pattern[str]) -> tuple[str, int, bool]:

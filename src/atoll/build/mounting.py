@@ -53,15 +53,7 @@ async def find(site: Site, stack: AsyncExitStack, mount: Mount) -> Found:
     build = site.build
     if mount.kind == "tmpfs" or (mount.kind == "cache" and not mount.origin):
         return Found(mount)
-    layers: tuple[Layer, ...] = ()
-    if mount.origin:
-        root = await site.root_of(mount.origin)
-        layers, lowers = root.layers, build.lowers(root.layers)
-        tree = await in_thread(lambda: stack.enter_context(merged_tree(lowers, root.what)))
-    else:
-        tree = build.context
-        assert tree.place is not None
-        lowers = (tree.place,)
+    tree, layers, lowers = await site.tree_of(stack, mount.origin)
     path = tree.follow(mount.source)
     if path and not tree.exists(path):
         raise InvalidInput(f"mount source {mount.source} does not exist in {tree.what}")

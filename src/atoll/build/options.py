@@ -11,7 +11,8 @@ from typing import Any
 class Options:
     """`arguments` are --build-arg values (None: named without a value). `limits` are HostConfig fields for RUN steps.
 
-    `remote` is where the context is fetched from, "" where the client sends it.
+    `remote` is where the context is fetched from, "" where the client sends it. `contexts` are named contexts: what stands for a stage or
+    an image of that name. `uncached` are the stages that --no-cache-filter names.
     """
 
     dockerfile: str = "Dockerfile"
@@ -22,7 +23,9 @@ class Options:
     network: str = "default"
     platform: str = ""
     remote: str = ""
+    contexts: Mapping[str, str] = field(default_factory=dict)
     no_cache: bool = False
+    uncached: Sequence[str] = ()
     pull: bool = False
     quiet: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)

@@ -88,7 +88,7 @@ def parse_instruction(logical: Logical, line: int | None = None) -> Instruction:
     words = _json_words(rest) if name in JSON_FORM else None
     if name == "SHELL" and not words:
         raise DockerfileError(line, "SHELL requires the arguments to be in JSON form")
-    return Instruction(name, rest, line, flags, words, logical.heredocs, keyword, logical.has_gap)
+    return Instruction(name, rest, line, flags, words, logical.heredocs, keyword, logical.has_gap, max(line, logical.last_line))
 
 
 def _check_trigger(text: str, line: int) -> None:

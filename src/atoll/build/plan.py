@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from atoll.build.mounts import origins
 from atoll.build.state import SCRATCH
@@ -14,10 +14,11 @@ NUMBER_MAX = 6  # digits of a stage's number
 
 
 class Plan:
-    """`bases` has each stage's FROM with global ARGs filled in."""
+    """`bases` has each stage's FROM with global ARGs filled in. CONTEXTS are the named ones, which hide stages."""
 
-    def __init__(self, file: Dockerfile, values: dict[str, str]) -> None:
+    def __init__(self, file: Dockerfile, values: dict[str, str], contexts: Mapping[str, str] | None = None) -> None:
         self._file = file
+        self._contexts = contexts or {}
         self.bases: list[str] = []
         for stage in file.stages:
             try:
@@ -38,7 +39,9 @@ class Plan:
         return found
 
     def stage_named(self, name: str, before: int) -> Stage | None:
-        """The stage of that name or number above stage BEFORE; the last of several with one name."""
+        """The stage of that name or number above stage BEFORE; the last of several with one name. A named context stands before it."""
+        if name.lower() in self._contexts:
+            return None
         for stage in reversed(self._file.stages[:before]):
             if stage.name and stage.name == name.lower():
                 return stage

@@ -88,8 +88,7 @@ async def _make(site: Site, state: State, command: Command, found: Sequence[Foun
         async with build.shop.executor.run(step, voice.running, output.feed) as ran:
             output.flush()
             if ran.code:
-                told = " (it was killed for want of memory)" if ran.out_of_memory else ""
-                raise StepFailed(f"The command '{' '.join(command.words)}' returned a non-zero code: {ran.code}{told}")
+                raise StepFailed(command.words, ran.code, out_of_memory=ran.out_of_memory)
             layer = await build.commit(ran.upper, state, ran.ignore)
     voice.removed()
     return layer

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from atoll.build import history, state
+from atoll.build import contexts, history, state
 from atoll.build.instructions import at, perform
 from atoll.build.parser import parse_trigger
 from atoll.build.plan import Plan
 from atoll.build.state import SCRATCH, State
 from atoll.build.syntax import Instruction, Stage
-from atoll.build.transcript import Transcript, Voice
+from atoll.build.voices import Narrator, Part, Voice
 from atoll.build.words import Expander
 from atoll.build.work import Build, Root, Site
 from atoll.errors import NotSupported
@@ -19,12 +19,12 @@ from atoll.images import Image, Platform
 
 
 class Solver:
-    """One build of one target. `solve` gives the image; what it prints goes to TRANSCRIPT."""
+    """One build of one target. `solve` gives the image; NARRATOR hears how it goes."""
 
-    def __init__(self, build: Build, plan: Plan, transcript: Transcript) -> None:
+    def __init__(self, build: Build, plan: Plan, narrator: Narrator) -> None:
         self._build = build
         self._plan = plan
-        self._transcript = transcript
+        self._narrator = narrator
         self._states: dict[int, asyncio.Task[State]] = {}
         self._images: dict[tuple[str, str], asyncio.Task[Image]] = {}
         self._steps = self._total = 0
@@ -44,11 +44,14 @@ class Solver:
         finally:
             await self._cancel_pulls()
         if unused := self._build.arguments.unused:
-            self._transcript.warn(f"One or more build-args {unused} were not consumed")
+            self._narrator.warn(f"One or more build-args {unused} were not consumed")
         return self._image(self._states[target.index].result())
 
     def _start(self, group: asyncio.TaskGroup, stage: Stage, *, is_target: bool = False) -> None:
-        voice = self._transcript.voice(self._steps + 1, max(self._total, self._steps + 1 + len(stage.body)))
+        base = self._plan.bases[stage.index]
+        begins_with_stage = self._plan.base_stage(stage) is not None
+        total = max(self._total, self._steps + 1 + len(stage.body))
+        voice = self._narrator.voice(Part(stage, base, begins_with_stage, self._steps + 1, total))
         self._steps += 1 + len(stage.body)
         work = self._stage(group, stage, voice, is_target=is_target)
         self._states[stage.index] = group.create_task(work, name=f"build stage {stage.name or stage.index}")
@@ -63,6 +66,7 @@ class Solver:
             voice.step(stage.origin)
             with at(stage.origin):
                 done = await self._begin(stage, voice)
+                done = replace(done, is_fresh=done.is_fresh or stage.name in self._build.options.uncached)
             voice.now(done.image_id)
             site = Site(self._build, voice, lambda name: self._root(group, stage, name, voice))
             done = await self._triggers(site, stage, done)
@@ -72,8 +76,8 @@ class Solver:
                 voice.now(done.image_id)
             if is_target and self._build.options.labels:
                 done = await self._labels(site, done)
-        except Exception:
-            voice.fail()  # one that is only cancelled has nothing to tell
+        except Exception as error:
+            voice.fail(error)  # one that is only cancelled has nothing to tell
             raise
         voice.finish()
         return done
@@ -110,10 +114,14 @@ class Solver:
             if earlier.index not in self._states:  # only a trigger of ONBUILD has asked for it
                 self._start(group, earlier)
             return Root(f"stage {name}", (await self._result(earlier)).layers)
+        local = contexts.local(name, self._build.options.contexts)
+        if local is not None:
+            return Root(f"the named context {name}", tree=await self._build.client.directory(local))
         return Root(f"image {name}", (await self._base_image(name, self._build.options.platform, voice)).layers)
 
     async def _base_image(self, reference: str, platform: str, voice: Voice) -> Image:
-        """Fetched once for each build, whichever stages want it."""
+        """Fetched once for each build, whichever stages want it. Raises NotSupported for a named context that is no image."""
+        reference = contexts.image(reference, self._build.options.contexts)
         check_platform(platform, self._build.arguments.platform["TARGETPLATFORM"])
         key = (reference, platform)
         if key not in self._images:

@@ -18,7 +18,7 @@ SHORT = 12
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`key` stands for all of it. `image` is set while the state is an image that was not built on."""
+    """`key` stands for all of it. `image` is set while the state is an image that was not built on; `is_fresh` asks for steps anew."""
 
     key: str
     config: Config
@@ -29,6 +29,7 @@ class State:
     image: Image | None = None
     arguments: Mapping[str, str] = field(default_factory=dict)
     has_own_cmd: bool = False
+    is_fresh: bool = False
 
     @property
     def chain(self) -> str | None:

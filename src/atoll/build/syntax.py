@@ -40,7 +40,7 @@ class Instruction:
 
     `name` is in capitals, `keyword` as it was written. `flags` are the leading `--name=value` words in order; a flag without a value has
     "". `text` is all after them, continuation lines joined. `words` is the JSON array of the exec form, None where the text is not one.
-    `line` counts from 1; `has_gap` tells of an empty line within a continuation.
+    `line` counts from 1, `last_line` is where it ends; `has_gap` tells of an empty line within a continuation.
     """
 
     name: str
@@ -51,6 +51,7 @@ class Instruction:
     heredocs: tuple[Heredoc, ...] = ()
     keyword: str = ""
     has_gap: bool = False
+    last_line: int = 0
 
     def flag(self, name: str) -> str | None:
         return next((value for key, value in self.flags if key == name), None)

@@ -10,8 +10,10 @@ import codecs
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from atoll.build.checks import Finding
 from atoll.build.state import SHORT
 from atoll.build.syntax import Instruction
+from atoll.build.voices import Part
 
 KEPT_MAX = 2 << 20  # characters
 
@@ -29,16 +31,16 @@ class Transcript:
         self._emit = emit
         self._quiet = quiet
         self.ready = ready
-        self._voices: list[Voice] = []
+        self._voices: list[StageVoice] = []
         self._told = 0
 
-    def voice(self, first: int, total: int) -> Voice:
-        """The next stage's voice; its steps count from FIRST."""
-        voice = Voice(self, first, total)
+    def voice(self, part: Part) -> StageVoice:
+        """The next stage's voice."""
+        voice = StageVoice(self, part.first, part.steps)
         self._voices.append(voice)
         return voice
 
-    def is_speaking(self, voice: Voice) -> bool:
+    def is_speaking(self, voice: StageVoice) -> bool:
         return self._voices[self._told] is voice if self._told < len(self._voices) else True
 
     def emit(self, message: Message) -> None:
@@ -60,6 +62,9 @@ class Transcript:
     def warn(self, text: str) -> None:
         self.say(f"[Warning] {text}\n")
 
+    def find(self, finding: Finding) -> None:
+        self.warn(str(finding))
+
     def done(self, image_id: str, tags: list[str]) -> None:
         if self._quiet:
             self._emit({"stream": f"{image_id}\n"})
@@ -70,7 +75,7 @@ class Transcript:
             self.say(f"Successfully tagged {tag}\n")
 
 
-class Voice:
+class StageVoice:
     """What one stage says."""
 
     def __init__(self, transcript: Transcript, first: int, total: int) -> None:
@@ -103,17 +108,17 @@ class Voice:
         self.is_finished = True
         self._transcript.advance()
 
-    def fail(self) -> None:
+    def fail(self, error: Exception) -> None:
         """Says what was kept, out of turn: an error follows that none of it may come behind."""
         self.release()
 
     def say(self, text: str) -> None:
         self.progress({"stream": text})
 
-    def warn(self, text: str) -> None:
-        self.say(f"[Warning] {text}\n")
+    def find(self, finding: Finding) -> None:
+        self.say(f"[Warning] {finding}\n")
 
-    def step(self, instruction: Instruction | str) -> None:
+    def step(self, instruction: Instruction) -> None:
         self.say(f"Step {self._step}/{self._total} : {instruction}\n")
         self._step += 1
 
@@ -141,7 +146,7 @@ class Voice:
 class Output:
     """A step's bytes to text, characters that are cut by a read put together again."""
 
-    def __init__(self, voice: Voice) -> None:
+    def __init__(self, voice: StageVoice) -> None:
         self._voice = voice
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 

@@ -7,6 +7,7 @@ the layer and the time that were made for it, so that a cached build gives the i
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ from atoll.build import checks
 from atoll.build.arguments import Arguments
 from atoll.build.cache import Cache, Entry, key_of
 from atoll.build.cachemounts import CacheMounts
+from atoll.build.client import Client
 from atoll.build.executor import Executor
 from atoll.build.ignore import Ignore
 from atoll.build.newlayer import clamp_times
 from atoll.build.options import Options
-from atoll.build.sources import LeaveOut, Source, Tree
+from atoll.build.sources import LeaveOut, Source, Tree, merged_tree
 from atoll.build.state import State
 from atoll.build.syntax import Instruction
 from atoll.build.threads import in_thread
-from atoll.build.transcript import Voice
+from atoll.build.voices import Voice
 from atoll.build.words import Expander
 from atoll.errors import AtollError
 from atoll.images import ImageStore, Layer
@@ -35,13 +37,21 @@ DIGESTS_MAX = 10_000
 class StepFailed(AtollError):
     """A RUN ended with another code than 0."""
 
+    def __init__(self, command: Sequence[str], code: int, *, out_of_memory: bool = False) -> None:
+        told = " (it was killed for want of memory)" if out_of_memory else ""
+        super().__init__(f"The command '{' '.join(command)}' returned a non-zero code: {code}{told}")
+        self.command = command
+        self.code = code
+        self.out_of_memory = out_of_memory
+
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """Where --from leads: a stage's or an image's layers; `what` is what errors call it."""
+    """Where --from leads: a stage's or an image's layers, or a tree of the client's; `what` is what errors call it."""
 
     what: str
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...] = ()
+    tree: Tree | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +74,7 @@ class Build:
     options: Options
     arguments: Arguments
     escape: str
-    context: Tree
+    client: Client
     ignore: Ignore
     checks: checks.Settings
     epoch: int | None
@@ -98,7 +108,7 @@ class Build:
         cache = self.shop.cache
         key = key_of(state.key, what, self.epoch)
         async with cache.turn(key):
-            entry = cache.find(key) if key in self.done or not self.options.no_cache else None
+            entry = cache.find(key) if key in self.done or not (self.options.no_cache or state.is_fresh) else None
             if entry is not None:
                 voice.cached()
             else:
@@ -144,9 +154,20 @@ class Site:
     voice: Voice
     root_of: Callable[[str], Awaitable[Root]]
 
+    async def tree_of(self, stack: AsyncExitStack, name: str | None) -> tuple[Tree, tuple[Layer, ...], tuple[Path, ...]]:
+        """The tree that --from=NAME means, the context for none; the layers it is merged from, none for one of the client's; and the
+        directories. It is there until STACK is closed.
+        """
+        root = await self.root_of(name) if name else Root("", tree=await self.build.client.context())
+        if root.tree is not None:
+            assert root.tree.place is not None
+            return root.tree, (), (root.tree.place,)
+        lowers = self.build.lowers(root.layers)
+        return await in_thread(lambda: stack.enter_context(merged_tree(lowers, root.what))), root.layers, lowers
+
     def warn(self, finding: checks.Finding | None) -> None:
         """Raises InvalidInput where the file asks for warnings to be errors."""
         if finding is not None and self.build.checks.wants(finding.rule):
-            self.voice.warn(str(finding))
+            self.voice.find(finding)
             if self.build.checks.fails:
                 checks.refuse([finding])
