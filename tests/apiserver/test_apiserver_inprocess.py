@@ -321,7 +321,7 @@ def test_users_are_held_to_their_roles(tmp_path):
             'configmaps "a" is forbidden: User "nobody" cannot get resource "configmaps" in API group "" in the namespace "default"'
         )
         node = InProcessClient(server, User("system:node:n", ("system:nodes", "system:authenticated")))
-        assert (await node.list(PODS))["items"] == []
+        assert (await node.list(PODS, field_selector="spec.nodeName=n"))["items"] == []
 
     run(tmp_path, scenario)
 

@@ -69,7 +69,10 @@ class Api:
             door = self._doors.get((call.kind.plural, call.subresource))
             if door is None:
                 raise statuses.method_not_allowed()
-            return plain(await door(call, self._checked_body(call, obj, duplicates)))
+            body = self._checked_body(call, obj, duplicates)
+            await self.core.admission.mutate(call, body, None)
+            await self.core.admission.validate(call, body, None)
+            return plain(await door(call, body))
         if "create" not in call.face.verbs:
             raise statuses.method_not_allowed()
         if call.kind.plural == "bindings" and not call.kind.group:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from atoll.apiserver.auth.rbac import Attributes, refusal
+from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.bootstrap import SYSTEM
 from atoll.apiserver.call import Call, User, Verb
 from atoll.apiserver.machinery import statuses
@@ -61,7 +61,7 @@ class InProcessClient:
         continue_: str | None = None,
         resource_version: str | None = None,
     ) -> Object:
-        call = self._call("list", resource, namespace)
+        call = self._call("list", resource, namespace, fields=field_selector)
         selector = selector_of(call.kind, label_selector, field_selector)
         page = await self._server.api.page(call, ListOptions(selector, limit or 0, continue_ or "", resource_version or ""))
         metadata: dict[str, Any] = {"resourceVersion": str(page.revision)}
@@ -86,7 +86,7 @@ class InProcessClient:
         bookmarks: bool = True,
         timeout_seconds: int | None = None,
     ) -> AsyncIterator[tuple[str, Object]]:
-        call = self._call("watch", resource, namespace)
+        call = self._call("watch", resource, namespace, fields=field_selector)
         selector = selector_of(call.kind, label_selector, field_selector)
         since = None if resource_version in ("", "0") else parse_revision(resource_version)
         plan = WatchPlan(call.namespace, selector, since, bookmarks, False, timeout_seconds or WATCH_MIN_S)
@@ -147,7 +147,7 @@ class InProcessClient:
     async def delete_collection(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None, field_selector: str | None = None
     ) -> Object:
-        call = self._call("deletecollection", resource, namespace)
+        call = self._call("deletecollection", resource, namespace, fields=field_selector)
         selection = ListOptions(selector_of(call.kind, label_selector, field_selector))
         page = await self._server.api.delete_collection(call, selection, DeleteOptions())
         metadata = {"resourceVersion": str(page.revision)}
@@ -158,7 +158,14 @@ class InProcessClient:
         """Nothing to let go of: the server is its owner's."""
 
     def _call(
-        self, verb: Verb, resource: Resource, namespace: str | None = None, name: str | None = None, subresource: str | None = None
+        self,
+        verb: Verb,
+        resource: Resource,
+        namespace: str | None = None,
+        name: str | None = None,
+        subresource: str | None = None,
+        *,
+        fields: str | None = None,
     ) -> Call:
         api = self._server.api
         kind = api.core.registry.get(resource.group, resource.version, resource.plural)
@@ -170,9 +177,9 @@ class InProcessClient:
             stored = api.core.registry.get(group, version, kind.plural)
             if stored is not None:
                 call.kind, call.served = stored, kind
-        wanted = Attributes.of(call)
+        wanted = Attributes.of(call, fields)
         if not self._server.authorizer.allows(self._user, wanted):
-            raise statuses.forbidden(kind, name, refusal(self._user, wanted))
+            raise statuses.forbidden(kind, name, self._server.authorizer.refusal(self._user, wanted))
         return call
 
 

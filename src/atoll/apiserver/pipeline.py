@@ -15,8 +15,9 @@ from atoll import errors
 from atoll.apiserver import parameters
 from atoll.apiserver.api import Api
 from atoll.apiserver.auth.authenticate import Authenticator
+from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.impersonate import impersonate
-from atoll.apiserver.auth.rbac import Attributes, Authorizer, refusal
+from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.call import Call, User, Verb
 from atoll.apiserver.encode import LIST_SHAPES, OBJECT_SHAPES, encode_delivery, encode_item, encode_page, encode_watch_error
 from atoll.apiserver.machinery import statuses
@@ -43,6 +44,7 @@ _PATCHES: dict[str, PatchKind] = {
     "application/strategic-merge-patch+json": "strategic",
     "application/apply-patch+yaml": "apply",
 }
+_OF_MANY = ("list", "watch", "deletecollection")
 _VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_CLASS: tuple[tuple[type[errors.AtollError], int, str], ...] = (
     (errors.InvalidInput, 400, "BadRequest"),
@@ -104,7 +106,7 @@ class Pipeline:
             self._authorise(user, Attributes(request.method.lower(), path=request.path))
             return self._site.serve(request)
         call = self._call(user, request, target)
-        self._authorise(user, Attributes.of(call))
+        self._authorise(user, Attributes.of(call, request.query.get("fieldSelector") if call.verb in _OF_MANY else None))
         if call.subresource in STREAMED:
             return await self._streams.serve(call, target.rest, request)
         if call.verb in ("get", "list"):
@@ -148,7 +150,7 @@ class Pipeline:
     def _authorise(self, user: User, wanted: Attributes) -> None:
         if self._authorizer.allows(user, wanted):
             return
-        why = refusal(user, wanted)
+        why = self._authorizer.refusal(user, wanted)
         if wanted.path:
             raise errors.StatusError(403, "Forbidden", f"forbidden: {why}", {})
         plural = wanted.resource.partition("/")[0]

@@ -11,8 +11,8 @@ from atoll.apiserver.admission.chain import AdmissionChain
 from atoll.apiserver.allocate import ServiceAddresses
 from atoll.apiserver.api import Api
 from atoll.apiserver.auth.authenticate import Authenticator
+from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.jwt import TokenSigner
-from atoll.apiserver.auth.rbac import Authorizer
 from atoll.apiserver.auth.reviews import Reviews
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
 from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_service

@@ -19,6 +19,7 @@ from atoll.client.factory import InformerFactory
 from atoll.cluster.certificates import Certificates
 from atoll.cluster.defaults import create_defaults
 from atoll.cluster.resources import collected_resources
+from atoll.cluster.roles import mark_control_plane
 from atoll.cluster.settings import PID_FILE, ClusterSettings
 from atoll.config import Instance
 from atoll.controllers.base import Config
@@ -73,6 +74,7 @@ async def run(instance: Instance, ready: int | None = None) -> None:
             "informers": informers.run(),
             "controllers": run_all(client, controllers, informers=informers),
             "scheduler": Scheduler(client, informers).run(),
+            "roles": mark_control_plane(client, informers, settings.node_name),
             "stop": _stopped(stop),
         }
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]

@@ -30,6 +30,10 @@ class Headers:
     def getall(self, name: str) -> list[str]:
         return list((self._index or self._build()).get(name.lower(), ()))
 
+    def names(self) -> Iterable[str]:
+        """Each name once, in lower case."""
+        return self._index or self._build()
+
     def tokens(self, name: str) -> list[str]:
         """The comma-separated members of a list-valued field, over all its lines, trimmed (RFC 9110, 5.6.1)."""
         return [token for value in self.getall(name) for part in value.split(",") if (token := part.strip())]
@@ -55,8 +59,11 @@ class Headers:
 
     def _build(self) -> dict[str, list[str]]:
         index: dict[str, list[str]] = {}
-        for name, value in self.items():
-            index.setdefault(name.lower(), []).append(value)
+        for name, value in self._pairs:
+            if isinstance(name, bytes):
+                index.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))  # type: ignore[union-attr]
+            else:
+                index.setdefault(name.lower(), []).append(value)  # type: ignore[arg-type]
         self._index = index
         return index
 

@@ -120,16 +120,13 @@ class Registration:
 
     def _labels(self) -> dict[str, str]:
         machine, name = self._machine, self._config.name
-        found = {
+        return {
             "kubernetes.io/hostname": name,
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": machine.architecture,
             "beta.kubernetes.io/os": "linux",
             "beta.kubernetes.io/arch": machine.architecture,
         }
-        if self._config.control_plane_log:
-            found |= {"node-role.kubernetes.io/control-plane": "", "node.kubernetes.io/exclude-from-external-load-balancers": ""}
-        return found
 
     def _node(self) -> Object:
         return {

@@ -9,6 +9,7 @@ from atoll.apiserver.admission.defaultstorageclass import set_default_storage_cl
 from atoll.apiserver.admission.escalation import refuse_escalation
 from atoll.apiserver.admission.limitranger import check_limits, set_default_limits
 from atoll.apiserver.admission.namespacelifecycle import check_namespace_lives, keep_system_namespaces
+from atoll.apiserver.admission.noderestriction import restrict_node
 from atoll.apiserver.admission.podpriority import resolve_priority
 from atoll.apiserver.admission.podsecurity.plugin import check_pod_security
 from atoll.apiserver.admission.resourcequota import charge_quotas
@@ -16,8 +17,8 @@ from atoll.apiserver.admission.serviceaccount import give_service_account
 from atoll.apiserver.admission.tolerations import add_default_tolerations
 from atoll.apiserver.admission.unserved import refuse_unserved
 from atoll.apiserver.admission.webhooks import check_served, mutate_by_webhooks, validate_by_webhooks
+from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.rbac import GROUP as RBAC
-from atoll.apiserver.auth.rbac import Authorizer
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery.cacher import Object
@@ -34,7 +35,7 @@ _ON_CREATE: dict[tuple[str, str], tuple[Mutator, ...]] = {
     ("", "pods"): (set_default_limits, give_service_account, add_default_tolerations, resolve_priority),
     ("", "persistentvolumeclaims"): (set_default_storage_class,),
 }
-_LIMITED = {("", "pods"): (None, "resize"), ("", "persistentvolumeclaims"): (None, "")}  # at create, and by which changes
+_LIMITED = {("", "pods"): "resize", ("", "persistentvolumeclaims"): ""}  # at create, and by changes through this subresource
 
 
 class AdmissionChain:
@@ -50,11 +51,14 @@ class AdmissionChain:
     async def mutate(self, call: Call, new: Object, old: MaybeObject) -> None:
         if self._core is None:
             return
+        restrict_node(self._core, call, new, old)
+        is_new = old is None and not call.subresource
         if old is None:
             refuse_unserved(call)
+        if is_new:
             check_namespace_lives(self._core, call)
             self._complete(self._core, call, new)
-        if await mutate_by_webhooks(self._core, call, new, old) and old is None:
+        if await mutate_by_webhooks(self._core, call, new, old) and is_new:
             self._complete(self._core, call, new)  # what a webhook has added is completed too
 
     def _complete(self, core: Core, call: Call, new: Object) -> None:
@@ -65,6 +69,7 @@ class AdmissionChain:
         if new is None:
             keep_system_namespaces(call)
             if self._core is not None:
+                restrict_node(self._core, call, None, old)
                 await mutate_by_webhooks(self._core, call, None, old)
                 await validate_by_webhooks(self._core, call, None, old)
             return
@@ -72,8 +77,8 @@ class AdmissionChain:
             refuse_escalation(self._authorizer, call, new, old)
         if self._core is None:
             return
-        where = (call.kind.group, call.kind.plural)
-        if where in _LIMITED and (None if old is None else call.subresource) in _LIMITED[where]:
+        limited = _LIMITED.get((call.kind.group, call.kind.plural))
+        if limited is not None and (not call.subresource if old is None else call.subresource == limited):
             check_limits(self._core, call, new)
         check_pod_security(self._core, call, new, old)
         check_served(call, new)

@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from atoll.apiserver.auth.rbac import GROUP, Attributes, Authorizer, Rule
+from atoll.apiserver.auth.authorize import Authorizer
+from atoll.apiserver.auth.rbac import GROUP
+from atoll.apiserver.auth.rules import Attributes, Rule
 from atoll.apiserver.call import Call
 from atoll.apiserver.machinery import statuses
 

@@ -99,7 +99,8 @@ def _review(call: Call, version: str, operation: str, new: MaybeObject, old: May
 
 def _coordinates(kind: Kind, subresource: str, *names: str) -> dict[str, Any]:
     resource = {"group": kind.group, "version": kind.version, "resource": kind.plural}
-    named = dict(zip(names, (kind.gvk._asdict(), resource, subresource), strict=True))
+    sub = kind.subresource(subresource) if subresource else None
+    named = dict(zip(names, ((sub.gvk if sub else kind.gvk)._asdict(), resource, subresource), strict=True))
     return named if subresource else {name: value for name, value in named.items() if value != ""}
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from atoll.apiserver.auth.rbac import Attributes, Authorizer, refusal
+from atoll.apiserver.auth.authorize import Authorizer
+from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.call import AUTHENTICATED, User
 from atoll.apiserver.machinery import statuses
 from atoll.errors import StatusError
 from atoll.http import Request
 
+_PREFIX = "impersonate-"
 _USER = "impersonate-user"
 _GROUP = "impersonate-group"
 _UID = "impersonate-uid"
@@ -20,6 +22,8 @@ _ACCOUNT = "system:serviceaccount:"
 def impersonate(user: User, request: Request, authorizer: Authorizer) -> User:
     """The user the request is to be served as. Raises StatusError 400 for half an impersonation, 403 for one that is not allowed."""
     headers = request.headers
+    if not any(header.startswith(_PREFIX) for header in headers.names()):
+        return user
     name = headers.get(_USER)
     groups = headers.getall(_GROUP)
     uid = headers.get(_UID)
@@ -57,5 +61,5 @@ def _subject(name: str) -> Attributes:
 def _demand(user: User, authorizer: Authorizer, wanted: Attributes) -> None:
     if not authorizer.allows(user, wanted):
         details = {"name": wanted.name, "kind": wanted.resource}
-        message = f'{wanted.resource} "{wanted.name}" is forbidden: {refusal(user, wanted)}'
+        message = f'{wanted.resource} "{wanted.name}" is forbidden: {authorizer.refusal(user, wanted)}'
         raise StatusError(403, "Forbidden", message, details)

@@ -6,10 +6,10 @@ The rules that apply to a user are gathered once from the stored roles and bindi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from atoll.apiserver.call import Call, User
+from atoll.apiserver.auth.rules import Attributes, Rule
+from atoll.apiserver.call import User
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery.cacher import Cacher
 
@@ -18,60 +18,7 @@ ANSWERS_MAX = 20_000
 _KINDS = ("roles", "rolebindings", "clusterroles", "clusterrolebindings")
 
 
-class Attributes(NamedTuple):
-    """What is to be done. Either a resource (`resource` may be "pods/log") or a `path` that is none."""
-
-    verb: str
-    group: str = ""
-    resource: str = ""
-    namespace: str = ""
-    name: str = ""
-    path: str = ""
-
-    @classmethod
-    def of(cls, call: Call, verb: str | None = None) -> Attributes:
-        kind = call.face
-        resource = f"{kind.plural}/{call.subresource}" if call.subresource else kind.plural
-        namespace = call.namespace or ""
-        name = call.name or ""
-        if kind.plural == "namespaces" and not kind.group and name:
-            namespace = name  # upstream: a namespace is inside itself, so that its admins may read it
-        return cls(verb or call.verb, kind.group, resource, namespace, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    verbs: frozenset[str]
-    groups: frozenset[str] = frozenset()
-    resources: frozenset[str] = frozenset()
-    names: frozenset[str] = frozenset()
-    paths: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, rule: Mapping[str, Any]) -> Rule:
-        return cls(
-            frozenset(rule.get("verbs") or ()),
-            frozenset(rule.get("apiGroups") or ()),
-            frozenset(rule.get("resources") or ()),
-            frozenset(rule.get("resourceNames") or ()),
-            tuple(rule.get("nonResourceURLs") or ()),
-        )
-
-    def allows(self, wanted: Attributes) -> bool:
-        if wanted.verb not in self.verbs and "*" not in self.verbs:
-            return False
-        if wanted.path:
-            return any(wanted.path == path or (path.endswith("*") and wanted.path.startswith(path[:-1])) for path in self.paths)
-        if wanted.group not in self.groups and "*" not in self.groups:
-            return False
-        if wanted.resource not in self.resources and "*" not in self.resources:
-            _, slash, subresource = wanted.resource.partition("/")
-            if not slash or f"*/{subresource}" not in self.resources:
-                return False
-        return not self.names or wanted.name in self.names
-
-
-class Authorizer:
+class RoleBased:
     def __init__(self, core: Core) -> None:
         self._cachers: dict[str, Cacher] = {}
         for plural in _KINDS:
@@ -83,8 +30,6 @@ class Authorizer:
         self._answers: dict[tuple[str, tuple[str, ...], Attributes], bool] = {}
 
     def allows(self, user: User, wanted: Attributes) -> bool:
-        if user.is_master:
-            return True
         self._refresh()
         key = (user.name, user.groups, wanted)
         answer = self._answers.get(key)
@@ -136,11 +81,3 @@ def _is_subject(subject: Mapping[str, Any], user: User, namespace: str) -> bool:
     if kind == "Group":
         return name in user.groups
     return kind == "ServiceAccount" and user.name == f"system:serviceaccount:{subject.get('namespace') or namespace}:{name}"
-
-
-def refusal(user: User, wanted: Attributes) -> str:
-    """Upstream's words for what was not allowed."""
-    if wanted.path:
-        return f'User "{user.name}" cannot {wanted.verb} path "{wanted.path}"'
-    where = f'in the namespace "{wanted.namespace}"' if wanted.namespace else "at the cluster scope"
-    return f'User "{user.name}" cannot {wanted.verb} resource "{wanted.resource}" in API group "{wanted.group}" {where}'

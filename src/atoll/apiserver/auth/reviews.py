@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from atoll.apiserver.auth.authenticate import Authenticator
-from atoll.apiserver.auth.rbac import Attributes, Authorizer, Rule
+from atoll.apiserver.auth.authorize import Authorizer
+from atoll.apiserver.auth.nodes import NODES_GROUP
+from atoll.apiserver.auth.rules import Attributes, Rule
 from atoll.apiserver.call import Call, User
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
@@ -79,7 +81,8 @@ class Reviews:
         return {
             "resourceRules": [_resource_rule(rule) for rule in rules if rule.resources],
             "nonResourceRules": [{"verbs": sorted(rule.verbs), "nonResourceURLs": list(rule.paths)} for rule in rules if rule.paths],
-            "incomplete": False,
+            "incomplete": NODES_GROUP in call.user.groups,
+            **({"evaluationError": "node authorizer does not support user rule resolution"} if NODES_GROUP in call.user.groups else {}),
         }
 
 
