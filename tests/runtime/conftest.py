@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from atoll.config import Instance
-from atoll.runtime import Attach, ExitStatus, Overlay, Runtime, default_spec
+from atoll.runtime import Attach, ExitStatus, OtherRuntime, Overlay, Runtime, default_spec
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -22,7 +22,7 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "box" in getattr(item, "fixturenames", ()):
+        if {"box", "any_box"}.intersection(getattr(item, "fixturenames", ())):
             if os.geteuid() != 0:
                 item.add_marker(pytest.mark.skip(reason="containers need root"))
             elif not os.path.exists(BUSYBOX):
@@ -52,9 +52,10 @@ def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Box:
     """Makes bundles and runs them. Use inside one event loop."""
 
-    def __init__(self, instance: Instance, root: Path) -> None:
+    def __init__(self, instance: Instance, root: Path, other: OtherRuntime | None = None) -> None:
         self.instance = instance
         self.root = root
+        self.other = other
         self.runtime = Runtime(instance)
         self._count = 0
 
@@ -76,7 +77,7 @@ class Box:
     async def start(self, name: str, **options: Any) -> int:
         bundle = self.directory(name)
         overlay = Overlay((self.root,), bundle / "upper", bundle / "work")
-        return await self.runtime.start(name, bundle, **{"rootfs": overlay, "log": bundle / "log", **options})
+        return await self.runtime.start(name, bundle, **{"rootfs": overlay, "log": bundle / "log", "runtime": self.other, **options})
 
     async def run(self, args: list[str], **spec: Any) -> tuple[ExitStatus, str]:
         """Run to the end; the exit and what it wrote, stdout and stderr together."""
@@ -132,13 +133,31 @@ class Box:
         await self.runtime.stop_keeper()
 
 
-@pytest.fixture
-def box(instance: Instance, busybox_root: Path) -> Iterator[Callable[[Callable[[Box], Awaitable[Any]]], Any]]:
-    """Call it with an async function of a Box: it runs, then everything is taken away and found to be gone."""
+Body = Callable[[Box], Awaitable[Any]]
 
-    def run(body: Callable[[Box], Awaitable[Any]]) -> Any:
+
+@pytest.fixture
+def box(instance: Instance, busybox_root: Path) -> Iterator[Callable[[Body], Any]]:
+    """Call it with an async function of a Box: it runs, then everything is taken away and found to be gone."""
+    yield from _boxed(instance, busybox_root, None)
+
+
+@pytest.fixture(params=["atoll", "runc", "crun"])
+def any_box(request: pytest.FixtureRequest, instance: Instance, busybox_root: Path) -> Iterator[Callable[[Body], Any]]:
+    """As `box`, once with each runtime that is installed."""
+    if request.param == "atoll":
+        yield from _boxed(instance, busybox_root, None)
+        return
+    path = shutil.which(request.param)
+    if path is None:
+        pytest.skip(f"needs {request.param} (a Debian package)")
+    yield from _boxed(instance, busybox_root, OtherRuntime(request.param, Path(path)))
+
+
+def _boxed(instance: Instance, busybox_root: Path, other: OtherRuntime | None) -> Iterator[Callable[[Body], Any]]:
+    def run(body: Body) -> Any:
         async def main() -> Any:
-            box = Box(instance, busybox_root)
+            box = Box(instance, busybox_root, other)
             try:
                 return await asyncio.wait_for(body(box), 60)
             finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from atoll.errors import InvalidInput, NotSupported
+from atoll.errors import InvalidInput
 from atoll.runtime import CommandNotExecutable, CommandNotFound, StartFailed
 
 
@@ -115,13 +115,5 @@ def test_bad_bundles(box, config, message):
         with pytest.raises(InvalidInput, match=message):
             await box.start(name)
         assert (await box.run(["true"]))[0].code == 0  # the keeper goes on
-
-    box(body)
-
-
-def test_hooks_are_refused(box):
-    async def body(box):
-        with pytest.raises(NotSupported, match="prestart"):
-            await box.run(["true"], edit=lambda config: config.update(hooks={"prestart": [{"path": "/bin/true"}]}))
 
     box(body)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from atoll.runtime.client import Runtime
     from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, KeeperLost, StartFailed
     from atoll.runtime.spec import default_spec
-    from atoll.runtime.types import ExitStatus, Overlay, RuntimeState
+    from atoll.runtime.types import ExitStatus, OtherRuntime, Overlay, RuntimeState
 
 __all__ = [
     "Attach",
@@ -23,6 +23,7 @@ __all__ = [
     "CommandNotFound",
     "ExitStatus",
     "KeeperLost",
+    "OtherRuntime",
     "Overlay",
     "Runtime",
     "RuntimeState",
@@ -36,6 +37,7 @@ _HOME = {
     "CommandNotFound": "errors",
     "ExitStatus": "types",
     "KeeperLost": "errors",
+    "OtherRuntime": "types",
     "Overlay": "types",
     "Runtime": "client",
     "RuntimeState": "types",

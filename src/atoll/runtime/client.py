@@ -21,7 +21,7 @@ from atoll.runtime import protocol
 from atoll.runtime.attach import Attach
 from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, KeeperLost, StartFailed
 from atoll.runtime.spawn import open_connection
-from atoll.runtime.types import ExitStatus, Overlay, RuntimeState
+from atoll.runtime.types import ExitStatus, OtherRuntime, Overlay, RuntimeState
 
 ATTEMPTS = 3  # at a call, while keepers come and go
 STOP_TIMEOUT_S = 10.0  # for an idle keeper to take itself away
@@ -103,17 +103,22 @@ class Runtime:
         stdin: bool = False,
         stdin_once: bool = True,
         attach: Attach | None = None,
+        runtime: OtherRuntime | None = None,
     ) -> int:
         """Start the container described by `bundle`/config.json (OCI runtime-spec 1.2); returns its pid once execve has succeeded.
 
         `rootfs` is mounted by the container, invisible to the host; without it the spec's `root.path` is used as it is. `log` is written
         in CRI format and rotated to `<log>.1`, `.2` ... when it exceeds `log_max_size` bytes, keeping `log_max_files` in all. `stdin`
         keeps a pipe (or the terminal) open for attachments; with `stdin_once` it is closed after the first of them has ended. The exit is
-        also written to `bundle`/exit.json. Raises CommandNotFound, CommandNotExecutable, StartFailed, Conflict (the id is taken).
+        also written to `bundle`/exit.json. With `runtime` another OCI runtime does the work. Raises CommandNotFound, CommandNotExecutable,
+        StartFailed, Conflict (the id is taken).
         """
         fields: dict[str, Any] = {"container": container, "bundle": str(bundle), "stdin": stdin, "stdin_once": stdin_once}
         if rootfs is not None:
             fields["rootfs"] = {"lower": [str(path) for path in rootfs.lower], "upper": str(rootfs.upper), "work": str(rootfs.work)}
+        if runtime is not None:
+            states = self.instance.run / "oci" / runtime.name
+            fields["runtime"] = {"name": runtime.name, "path": str(runtime.path), "root": str(states), "sockets": str(self.instance.run)}
         if log is not None:
             fields["log"] = {"path": str(log), "max_size": log_max_size, "max_files": log_max_files}
         return int((await self._call("start", attach, **fields))["pid"])

@@ -30,6 +30,7 @@ class Process:
         "error",
         "exec_id",
         "inputs",
+        "is_attended",
         "outputs",
         "pid",
         "ready",
@@ -51,6 +52,7 @@ class Process:
         self.early_status: int | None = None  # it had ended before its pid was known
         self.ready = False  # the child has said that execve comes next
         self.started = False  # execve has succeeded
+        self.is_attended = False  # its start is over when a helper says so, be it alive or not
         self.terminal = -1
         self.inputs: Input | None = None
         self.outputs: dict[str, Output] = {}
@@ -71,7 +73,7 @@ class Process:
 
 
 class Container:
-    __slots__ = ("bundle", "cgroup", "endings", "execs", "has_own_pids", "id", "log", "main", "paused", "started_ns")
+    __slots__ = ("bundle", "cgroup", "endings", "execs", "has_own_pids", "id", "log", "main", "paused", "poststop", "runtime", "started_ns")
 
     def __init__(self, container_id: str, bundle: str, cgroup: Cgroup, log: LogFile | None) -> None:
         self.id = container_id
@@ -82,6 +84,8 @@ class Container:
         self.execs: dict[str, Process] = {}
         self.endings: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.has_own_pids = True
+        self.runtime: Any = None  # an external.Target where another runtime has it
+        self.poststop: tuple[Any, dict[str, Any]] | None = None  # hooks to run at the delete, and the state they are given
         self.paused = False
         self.started_ns = 0
 

@@ -34,7 +34,9 @@ _NULL = os.makedev(1, 3)
 class Plan(NamedTuple):
     """What the child is to become.
 
-    `stdio` are the descriptors for 0, 1 and 2, None with a terminal. `target` is the pidfd of the container to join.
+    `stdio` are the descriptors for 0, 1 and 2, None with a terminal. `target` is the pidfd of the container to join. `hooks` is the module
+    where the container has hooks, `sync` then the socket to their attendant. `runtime` is an external.Target where another runtime does the
+    work, `pid` the main process of the container it has.
     """
 
     spec: Mapping[str, Any]
@@ -47,6 +49,11 @@ class Plan(NamedTuple):
     bundle: str = ""
     overlay: Mapping[str, Any] | None = None
     target: int = -1
+    container: str = ""
+    hooks: Any = None
+    sync: socket.socket | None = None
+    runtime: Any = None
+    pid: int = 0
 
 
 def run(plan: Plan, body: Any) -> NoReturn:
@@ -55,7 +62,8 @@ def run(plan: Plan, body: Any) -> NoReturn:
         gc.disable()
         _reset_signals()
         os.umask(0)
-        processes.keep_only({plan.status.fileno(), plan.target, *(plan.stdio or ())})
+        synced = {plan.sync.fileno()} if plan.sync is not None else set()
+        processes.keep_only({plan.status.fileno(), plan.target, *(plan.stdio or ()), *synced})
         body(plan)
     except BaseException as error:
         _report(plan.status, error)
@@ -77,9 +85,11 @@ def start(plan: Plan) -> NoReturn:
     rootfs.mount_all(root, spec, plan.cgroup)
     rootfs.make_devices(root, spec)
     sysctls.write(root, linux.get("sysctl") or {})
-    user = _user(root, plan.process["user"])
+    user = users.of(root, plan.process["user"])
     _make_directory(root, plan.process["cwd"])
     stdio = _stdio(plan, root, console=True)
+    if plan.sync is not None:
+        plan.hooks.before_pivot(plan.sync, spec, plan.container, plan.bundle)
     rootfs.protect(root, spec)
     rootfs.enter(root)
     _execute(plan, user, stdio, profile)
@@ -104,7 +114,7 @@ def join(plan: Plan) -> NoReturn:
         os._exit(0)
     os.setsid()
     root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    user = _user(root, plan.process["user"])
+    user = users.of(root, plan.process["user"])
     stdio = _stdio(plan, root, console=False)
     os.close(root)
     _execute(plan, user, stdio, profile)
@@ -125,17 +135,24 @@ def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile:
     confine.apply(process, user, *profile)
     program.change_directory(process["cwd"])
     path = program.find(process["args"][0], variables.get("PATH"))
+    if plan.sync is not None:
+        plan.hooks.before_program(plan.spec, plan.container, plan.bundle)
 
     def execute() -> NoReturn:
-        protocol.send(plan.status, {"ready": True})
+        for end in (plan.status, plan.sync):
+            if end is not None:
+                protocol.send(end, {"ready": True})
         try:
             program.execute(path, list(process["args"]), variables)
         except AtollError as error:
+            if plan.sync is not None:
+                protocol.send(plan.sync, {"failed": True})
             _report(plan.status, error)
             os._exit(error.exit_code if isinstance(error, StartFailed) else 1)
 
     if plan.target < 0 and (plan.spec.get("annotations") or {}).get(INIT) == "true":
-        reaper.become(execute, process["args"], {plan.status.fileno(), *stdio} - {0, 1, 2})
+        synced = {plan.sync.fileno()} if plan.sync is not None else set()
+        reaper.become(execute, process["args"], {plan.status.fileno(), *stdio, *synced} - {0, 1, 2})
     execute()
 
 
@@ -195,15 +212,6 @@ def _digest(profile: Mapping[str, Any]) -> str:
     from atoll.runtime.seccomp import digest  # brings OpenSSL; only for bundles that are not of our own making
 
     return digest(profile)
-
-
-def _user(root: int, fields: Mapping[str, Any]) -> users.User:
-    named = fields.get("username")
-    if named is not None:
-        return users.resolve(root, named, fields.get("additionalGroups") or ())
-    uid = int(fields.get("uid", 0))
-    home = users.resolve(root, str(uid)).home
-    return users.User(uid, int(fields.get("gid", 0)), tuple(fields.get("additionalGids") or ()), home)
 
 
 def _make_directory(root: int, path: str) -> None:

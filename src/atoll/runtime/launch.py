@@ -9,18 +9,21 @@ import json
 import os
 import socket
 import struct
+import sys
 import termios
 from collections.abc import Mapping
 from fcntl import F_SETPIPE_SZ, fcntl, ioctl
 from typing import Any
 
-from atoll.errors import AtollError, InvalidInput, NotSupported, SystemFailure
+from atoll.errors import AtollError, InvalidInput, SystemFailure
 from atoll.kernel import processes
 from atoll.runtime import init, sysctls
 from atoll.runtime.container import Container, Process, Reply
 from atoll.runtime.logs import LogFile
 from atoll.runtime.loop import Loop
 from atoll.runtime.streams import READ_SIZE, Input, Output
+
+NO_HOOKS = (None, None, None)
 
 
 class Stdio:
@@ -65,9 +68,6 @@ def read_spec(bundle: str) -> dict[str, Any]:
     if not isinstance(spec, dict) or not isinstance(spec.get("linux"), dict):
         raise InvalidInput(f"{path} is not an OCI runtime spec for Linux")
     check_process(spec.get("process"))
-    hooks = [name for name, entries in (spec.get("hooks") or {}).items() if entries]
-    if hooks:
-        raise NotSupported(f"{path}: OCI hooks ({', '.join(hooks)}) are not supported yet")
     return spec
 
 
@@ -91,6 +91,8 @@ class Launcher:
 
     def start(self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply) -> Process:
         """Raises AtollError; nothing is left then but the cgroup."""
+        if container.runtime is not None:
+            return self._start_elsewhere(container, spec, request, reply)
         linux = spec["linux"]
         sysctls.check(linux.get("sysctl") or {}, linux.get("namespaces") or ())
         container.cgroup.create(linux.get("resources") or {})
@@ -119,10 +121,30 @@ class Launcher:
             if joined_pids:
                 processes.join(self._own_pids, processes.NEWPID, "the keeper's own pid namespace")
 
+    def _start_elsewhere(self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply) -> Process:
+        from atoll.runtime import external  # only where another runtime is asked for
+
+        return self._clone(
+            container,
+            None,
+            spec,
+            spec["process"],
+            0,
+            external.create,
+            reply,
+            stdin=bool(request.get("stdin")),
+            close_once=bool(request.get("stdin_once", True)),
+            overlay=request.get("rootfs"),
+        )
+
     def exec(self, container: Container, exec_id: str, process: Mapping[str, Any], reply: Reply, *, stdin: bool) -> Process:
         """Raises AtollError."""
         assert container.main is not None
         spec = read_spec(container.bundle)
+        if container.runtime is not None:
+            from atoll.runtime import external
+
+            return self._clone(container, exec_id, spec, process, 0, external.execute, reply, stdin=stdin, close_once=True)
         target = os.pidfd_open(container.main.pid)
         try:
             return self._clone(container, exec_id, spec, process, 0, init.join, reply, stdin=stdin, close_once=True, target=target)
@@ -146,7 +168,8 @@ class Launcher:
     ) -> Process:
         stdio = None if process.get("terminal") else Stdio(stdin=stdin)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        unified = container.cgroup.open_unified()
+        unified = container.cgroup.open_unified() if container.runtime is None else None
+        hooks, sync, theirs_of_sync = _hooks(spec) if exec_id is None and spec.get("hooks") and container.runtime is None else NO_HOOKS
         plan = init.Plan(
             spec=spec,
             process=process,
@@ -158,25 +181,35 @@ class Launcher:
             bundle=container.bundle,
             overlay=overlay,
             target=target,
+            container=container.id,
+            hooks=hooks,
+            sync=theirs_of_sync,
+            runtime=container.runtime,
+            pid=container.main.pid if container.main is not None else 0,
         )
         try:
             pid = processes.clone(namespaces, cgroup=unified)
             if pid == 0:
                 init.run(plan, body)
+            if hooks is not None and processes.clone() == 0:
+                hooks.attend(spec, container.id, container.bundle, pid, sync, theirs)
         except AtollError:
             ours.close()
             if stdio:
                 stdio.close_ours()
             raise
         finally:
-            theirs.close()
+            for end in (theirs, sync, theirs_of_sync):
+                if end is not None:
+                    end.close()
             if stdio:
                 stdio.close_theirs()
             if unified is not None:
                 os.close(unified)
         ours.setblocking(False)
         started = Process(container, exec_id, ours, reply)
-        started.pid = pid if exec_id is None else 0
+        started.pid = pid if exec_id is None and container.runtime is None else 0  # else it is told later, by the child
+        started.is_attended = hooks is not None or container.runtime is not None
         log = container.log if exec_id is None else None
         if stdio:
             for name, fd in stdio.outputs.items():
@@ -185,12 +218,53 @@ class Launcher:
                 started.inputs = Input(self._loop, stdio.input, close_once=close_once)
         return started
 
+    def take_leave(self, container: Container) -> int:
+        """Clone a child that has the other runtime forget the container, or runs its poststop hooks; its pid."""
+        from atoll.runtime import external, hooks
+
+        pid = processes.clone()
+        if pid == 0:
+            try:
+                processes.keep_only(set())
+                if container.runtime is not None:
+                    external.delete(container.runtime)
+                elif container.poststop is not None:
+                    hooks.run_all(*container.poststop)
+            except Exception as error:
+                print(f"container {container.id}: {error}", file=sys.stderr)  # noqa: T201 - the keeper's log
+            finally:
+                os._exit(0)
+        return pid
+
     def take_terminal(self, process: Process, master: int) -> None:
         """The child has opened a terminal and passed its master."""
         process.terminal = master
         log = process.container.log if process.exec_id is None else None
         process.outputs["stdout"] = Output(self._loop, os.dup(master), "stdout", log)
         process.inputs = Input(self._loop, os.dup(master), close_once=False)
+
+
+def another_runtime(fields: Mapping[str, str], container: Container) -> Any:
+    """The external.Target of a container that another runtime is to have."""
+    from atoll.runtime import external
+
+    return external.target(fields, container.id, container.bundle, container.cgroup)
+
+
+def poststop(spec: Mapping[str, Any], container: Container) -> tuple[Any, dict[str, Any]] | None:
+    """The hooks to run when the container is deleted, and what they are told."""
+    from atoll.runtime import hooks
+
+    hooks.check(spec)
+    found = spec["hooks"].get("poststop")
+    return (found, hooks.state(spec, container.id, container.bundle, "stopped")) if found else None
+
+
+def _hooks(spec: Mapping[str, Any]) -> tuple[Any, socket.socket, socket.socket]:
+    """The module, loaded already, and the two ends between the attendant and the init."""
+    from atoll.runtime import hooks
+
+    return hooks, *socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def open_log(request: Mapping[str, Any]) -> LogFile | None:

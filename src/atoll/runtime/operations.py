@@ -36,6 +36,7 @@ class Operations:
         self._by_pid: dict[int, Process] = {}
         self._unborn = 0  # execs whose pid is not known yet
         self._strangers: dict[int, int] = {}  # deaths seen while some were unborn
+        self._helpers: dict[int, Callable[[], None]] = {}  # what follows the end of a child that is nobody's process
         self._on_empty: Callable[[], None] | None = None
 
     def handle(self, message: Request, fds: list[int], reply: Reply) -> None:
@@ -68,6 +69,10 @@ class Operations:
             os.unlink(os.path.join(bundle, EXIT_FILE))
         cgroup = Cgroup(self._layout, launch.cgroup_path(self._instance_id, name, spec))
         container = Container(name, bundle, cgroup, launch.open_log(request))
+        if request.get("runtime"):
+            container.runtime = launch.another_runtime(request["runtime"], container)
+        elif spec.get("hooks"):
+            container.poststop = launch.poststop(spec, container)
         try:
             container.main = self._launcher.start(container, spec, request, reply)
         except SystemFailure as error:
@@ -77,7 +82,10 @@ class Operations:
             self._abandon(container)
             raise
         self.containers[name] = container
-        self._by_pid[container.main.pid] = container.main
+        if container.main.pid:
+            self._by_pid[container.main.pid] = container.main
+        else:
+            self._unborn += 1
         self._follow(container.main, ends)
 
     def op_exec(self, request: Request, ends: dict[str, int], reply: Reply) -> None:
@@ -154,13 +162,21 @@ class Operations:
             process.waiters.append(reply)
         return process.ending
 
-    def op_delete(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
+    def op_delete(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any] | None:
         container = self._container(request)
         if container.state != "exited":
             raise Conflict(f"container {container.id} is running: stop it before removing it")
-        container.cgroup.remove()
-        del self.containers[container.id]
+        if container.runtime is not None or container.poststop is not None:
+            self._helpers[self._launcher.take_leave(container)] = lambda: self._delete(container, reply)
+            return None
+        self._delete(container, None)
         return {}
+
+    def _delete(self, container: Container, reply: Reply | None) -> None:
+        container.cgroup.remove()
+        self.containers.pop(container.id, None)
+        if reply is not None:
+            reply({}, None)
 
     def op_list(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
         return {"containers": [container.describe() for container in self.containers.values()]}
@@ -175,6 +191,10 @@ class Operations:
 
     def on_death(self, pid: int, status: int) -> None:
         """A child was reaped. Unknown ones are orphans of containers, and the forerunners of execs."""
+        helper = self._helpers.pop(pid, None)
+        if helper is not None:
+            helper()
+            return
         process = self._by_pid.pop(pid, None)
         if process is None:
             if self._unborn:
@@ -182,6 +202,9 @@ class Operations:
             return
         if process.status is not None:
             self._read_status(process)  # its last words, and the answer to the start, come first
+        if process.status is not None and process.is_attended:
+            process.early_status = status
+            return
         if process.status is not None:
             self._end_start(process)
         if process.started:
@@ -249,7 +272,7 @@ class Operations:
         process.status = None
         reply, process.reply = process.reply, None
         container = process.container
-        if process.exec_id is not None and not process.pid:
+        if not process.pid:
             self._unborn -= 1
         error = process.error
         if error is None and not process.ready:

@@ -1,4 +1,4 @@
-"""The values that cross the runtime's face: root file system, exit status, state."""
+"""The values that cross the runtime's face: root file system, other runtimes, exit status, state."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ class Overlay:
     lower: tuple[Path, ...]
     upper: Path
     work: Path
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRuntime:
+    """An OCI runtime that is a program: runc, crun. `name` is what the user calls it by."""
+
+    name: str
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)

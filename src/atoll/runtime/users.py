@@ -5,8 +5,8 @@ Not through the host's C library: its name service would load whatever libraries
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from atoll.errors import InvalidInput
 from atoll.kernel import inroot
@@ -47,6 +47,16 @@ def resolve(root: int, name: str, groups: Iterable[str] = ()) -> User:
         if not 0 <= value <= _ID_MAX:
             raise InvalidInput(f"uids and gids must be in range 0-{_ID_MAX}")
     return User(uid, gid, members, (row[5] if row else "") or "/")
+
+
+def of(root: int, fields: Mapping[str, Any]) -> User:
+    """An OCI `process.user`, which of our own making holds Docker's "user[:group]" as `username`. Raises InvalidInput."""
+    named = fields.get("username")
+    if named is not None:
+        return resolve(root, named, fields.get("additionalGroups") or ())
+    uid = int(fields.get("uid", 0))
+    home = resolve(root, str(uid)).home
+    return User(uid, int(fields.get("gid", 0)), tuple(fields.get("additionalGids") or ()), home)
 
 
 def _group(rows: list[list[str]], wanted: str) -> int:
