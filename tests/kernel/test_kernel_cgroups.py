@@ -166,6 +166,8 @@ def test_a_real_group(in_child):
 
         def enter():
             group.enter()
+            with open(f"{layout.unified}{group.path}/cgroup.procs", "w", encoding="ascii") as procs:
+                procs.write("0")
             with open("/proc/self/cgroup", encoding="ascii") as lines:
                 return [line.strip().split(":", 2)[2] for line in lines]
 

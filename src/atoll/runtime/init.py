@@ -42,7 +42,6 @@ class Plan(NamedTuple):
     spec: Mapping[str, Any]
     process: Mapping[str, Any]
     cgroup: Cgroup
-    born_in_unified: bool
     cache: str
     status: socket.socket
     stdio: tuple[int, int, int] | None
@@ -74,7 +73,6 @@ def start(plan: Plan) -> NoReturn:
     """A container's first process, born in the namespaces that are new."""
     spec, linux = plan.spec, plan.spec["linux"]
     os.setsid()
-    plan.cgroup.enter(unified=not plan.born_in_unified)
     _enter_namespaces(linux.get("namespaces") or ())
     profile = _filter(plan)
     if spec.get("hostname"):
@@ -82,7 +80,7 @@ def start(plan: Plan) -> NoReturn:
     if spec.get("domainname"):
         _write("/proc/sys/kernel/domainname", spec["domainname"])
     root = rootfs.mount_root(plan.bundle, spec["root"]["path"], plan.overlay, linux.get("rootfsPropagation") or "")
-    rootfs.mount_all(root, spec, plan.cgroup)
+    rootfs.mount_all(root, spec, plan.cgroup, before_cgroup=lambda: _enter_groups(plan))
     rootfs.make_devices(root, spec)
     sysctls.write(root, linux.get("sysctl") or {})
     user = users.of(root, plan.process["user"])
@@ -101,7 +99,7 @@ def join(plan: Plan) -> NoReturn:
 
     The child comes last, so that nothing inside sees a process that is still half the host's.
     """
-    plan.cgroup.enter(unified=not plan.born_in_unified)
+    plan.cgroup.enter()
     profile = _filter(plan)
     flags = 0
     for namespace in plan.spec["linux"].get("namespaces") or ():
@@ -156,18 +154,31 @@ def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile:
     execute()
 
 
+def _enter_groups(plan: Plan) -> None:
+    """Into the groups, which the keeper makes meanwhile; then into a cgroup namespace whose root they are, or one that is joined."""
+    if protocol.receive(plan.status) is None:
+        os._exit(1)  # it could not, or is gone
+    plan.cgroup.enter()
+    for namespace in plan.spec["linux"].get("namespaces") or ():
+        if namespace["type"] == "cgroup":
+            if namespace.get("path"):
+                processes.join_path(namespace["path"], processes.NEWCGROUP)
+            else:
+                processes.unshare(processes.NEWCGROUP)
+
+
 def _enter_namespaces(namespaces: Any) -> None:
-    """New ones were made by clone. What is joined by path remains, and the cgroup namespace, whose root is the group just entered."""
+    """New ones were made by clone; what is joined by path remains. The cgroup namespace comes later, when there are groups."""
     for namespace in namespaces:
         kind, path = namespace["type"], namespace.get("path")
         if kind == "user":
             raise NotSupported("user namespaces are not supported yet")
         if kind not in processes.NAMESPACES:
             raise InvalidInput(f"unknown namespace type {kind}")
+        if kind == "cgroup":
+            continue
         if path and kind != "pid":  # the keeper has seen to that one: it counts for children only
             processes.join_path(path, processes.NAMESPACES[kind][0])
-        elif kind == "cgroup":
-            processes.unshare(processes.NEWCGROUP)
         elif kind == "network" and not path:
             _loopback_up()
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import struct
 import sys
 import termios
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fcntl import F_SETPIPE_SZ, fcntl, ioctl
 from typing import Any
 
 from atoll.errors import AtollError, InvalidInput, SystemFailure
 from atoll.kernel import processes
-from atoll.runtime import init, sysctls
+from atoll.runtime import init, protocol, sysctls
 from atoll.runtime.container import Container, Process, Reply
 from atoll.runtime.logs import LogFile
 from atoll.runtime.loop import Loop
@@ -95,7 +96,8 @@ class Launcher:
             return self._start_elsewhere(container, spec, request, reply)
         linux = spec["linux"]
         sysctls.check(linux.get("sysctl") or {}, linux.get("namespaces") or ())
-        container.cgroup.create(linux.get("resources") or {})
+        resources = linux.get("resources") or {}
+        container.cgroup.create_unified(resources)
         fresh, joined_pids = _namespaces(linux.get("namespaces") or ())
         container.has_own_pids = bool(fresh & processes.NEWPID)
         if joined_pids:
@@ -113,6 +115,7 @@ class Launcher:
                 fresh,
                 init.start,
                 reply,
+                groups=lambda: container.cgroup.create_v1(resources),
                 stdin=bool(request.get("stdin")),
                 close_once=bool(request.get("stdin_once", True)),
                 overlay=request.get("rootfs"),
@@ -161,6 +164,7 @@ class Launcher:
         body: Any,
         reply: Reply,
         *,
+        groups: Callable[[], None] | None = None,
         stdin: bool,
         close_once: bool,
         overlay: Mapping[str, Any] | None = None,
@@ -174,7 +178,6 @@ class Launcher:
             spec=spec,
             process=process,
             cgroup=container.cgroup,
-            born_in_unified=unified is not None,
             cache=self._cache,
             status=theirs,
             stdio=(stdio.theirs[0], stdio.theirs[1], stdio.theirs[2]) if stdio else None,
@@ -191,6 +194,8 @@ class Launcher:
             pid = processes.clone(namespaces, cgroup=unified)
             if pid == 0:
                 init.run(plan, body)
+            if groups is not None:
+                self._make_groups(pid, ours, groups)
             if hooks is not None and processes.clone() == 0:
                 hooks.attend(spec, container.id, container.bundle, pid, sync, theirs)
         except AtollError:
@@ -217,6 +222,15 @@ class Launcher:
             if stdio.input >= 0:
                 started.inputs = Input(self._loop, stdio.input, close_once=close_once)
         return started
+
+    def _make_groups(self, pid: int, status: socket.socket, make: Callable[[], None]) -> None:
+        """While the child does what needs none; it waits for this word. Raises SystemFailure."""
+        try:
+            make()
+            protocol.send(status, {"groups": True})
+        except BaseException:
+            os.kill(pid, signal.SIGKILL)  # reaped with the rest
+            raise
 
     def take_leave(self, container: Container) -> int:
         """Clone a child that has the other runtime forget the container, or runs its poststop hooks; its pid."""

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from atoll.errors import InvalidInput, SystemFailure
@@ -71,8 +71,12 @@ def _mount_overlay(target: str, overlay: Mapping[str, Any]) -> None:
             os.close(fd)
 
 
-def mount_all(root: int, spec: Mapping[str, Any], cgroup: Cgroup) -> None:
-    """The spec's mounts in their order. Raises SystemFailure or InvalidInput naming the destination."""
+def mount_all(root: int, spec: Mapping[str, Any], cgroup: Cgroup, before_cgroup: Callable[[], None]) -> None:
+    """The spec's mounts in their order. `before_cgroup` is called once, as late as can be: it waits until the container's groups are there.
+
+    Raises SystemFailure or InvalidInput naming the destination.
+    """
+    entered = False
     own_cgroup_namespace = any(namespace["type"] == "cgroup" for namespace in spec["linux"].get("namespaces", ()))
     for mount in spec.get("mounts") or ():
         destination = mount["destination"]
@@ -84,6 +88,9 @@ def mount_all(root: int, spec: Mapping[str, Any], cgroup: Cgroup) -> None:
             if kind == "bind" or options.bind:
                 _bind(root, mount["source"], destination, options)
             elif kind == "cgroup":
+                if not entered:
+                    before_cgroup()
+                    entered = True
                 _mount_cgroup(root, destination, options, cgroup, private=own_cgroup_namespace)
             else:
                 _mount_new(root, kind, mount.get("source") or kind, destination, options)
@@ -94,6 +101,8 @@ def mount_all(root: int, spec: Mapping[str, Any], cgroup: Cgroup) -> None:
         except OSError as error:
             what = f'error mounting "{mount.get("source", kind)}" to rootfs at "{destination}"'
             raise SystemFailure(what, error.errno or 0) from error
+    if not entered:
+        before_cgroup()
 
 
 def _source(source: str, options: mount_options.MountOptions) -> int:

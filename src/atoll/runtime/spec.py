@@ -267,7 +267,6 @@ def _mounts(
             "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         },
         {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": [*quiet, access]},
-        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*quiet, access]},
     ]
     if "ipc" in namespaces:
         made.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": quiet})
@@ -275,6 +274,8 @@ def _mounts(
         made.append(
             {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*quiet, "mode=1777", f"size={shm_size}"]},  # noqa: S108
         )
+    # Last, since its groups are made while the rest is mounted.
+    made.append({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": [*quiet, access]})
     chosen = [dict(mount) for mount in asked]
     for destination, options in tmpfs.items():
         given = [option for option in options.split(",") if option]

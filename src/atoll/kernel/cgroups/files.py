@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from atoll.errors import SystemFailure
+
+_READ_SIZE = 65536
+_SURE_END = 2048  # the kernel gives about a page at a time; a read of less than half of one has seen the end
 
 
 def write(directory: str, name: str, value: str | int) -> None:
@@ -20,6 +25,20 @@ def write(directory: str, name: str, value: str | int) -> None:
         raise SystemFailure(f"set {value} in {path}", error.errno or 0) from error
 
 
+@contextlib.contextmanager
+def opened(directory: str, name: str) -> Iterator[int]:
+    """For several writes, each a command of its own. Raises SystemFailure."""
+    path = os.path.join(directory, name)
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SystemFailure(f"open {path}", error.errno or 0) from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
 def exists(directory: str, name: str) -> bool:
     return os.access(os.path.join(directory, name), os.W_OK)
 
@@ -31,8 +50,9 @@ def read(directory: str, name: str) -> str:
     except FileNotFoundError:
         return ""
     try:
-        content = b""
-        while chunk := os.read(fd, 65536):
+        content = chunk = os.read(fd, _READ_SIZE)
+        while len(chunk) > _SURE_END:
+            chunk = os.read(fd, _READ_SIZE)
             content += chunk
         return content.decode("ascii", "replace").rstrip("\n")
     except OSError:

@@ -1,7 +1,8 @@
 """One control group in every hierarchy at once: made, limited, entered, frozen, killed, measured, removed.
 
-A process joins a v1 group fastest by writing 0 into `tasks` itself, while it has a single thread (0.3 ms for nine groups; writing to
-cgroup.procs takes a global lock and an RCU grace period, 12 ms). It is born in its v2 group by CLONE_INTO_CGROUP.
+A process joins a v1 group fastest by writing 0 into `tasks` itself, while it has a single thread: that alone needs no global lock (0.3 ms
+for nine groups; writing another's number, or to cgroup.procs, waits for an RCU grace period, 12 ms). It is born in its v2 group by
+CLONE_INTO_CGROUP. So the v2 group must be there before the process, while the v1 ones can be made beside its first steps.
 """
 
 from __future__ import annotations
@@ -36,19 +37,29 @@ class Cgroup:
 
     def create(self, resources: Mapping[str, Any]) -> None:
         """Make the group and its parents, and set its limits. Raises SystemFailure, NotSupported (a limit no controller here can keep)."""
+        self.create_unified(resources)
+        self.create_v1(resources)
+
+    def create_unified(self, resources: Mapping[str, Any]) -> None:
+        """The first half of `create`: what a process can be born in."""
         self._require(resources)
+        if self._unified:
+            _make(self._unified)
+            self._delegate()
+            v2.apply(self._unified, self.layout.unified_controllers, resources)
+            if "devices" not in self._at and resources.get("devices"):
+                device_program.restrict(self._unified, list(resources["devices"]))
+
+    def create_v1(self, resources: Mapping[str, Any]) -> None:
+        """The other half."""
         for directory in self._directories:
             _make(directory)
         cpuset = self._at.get("cpuset")
         if cpuset:
             _inherit_cpuset(self.layout.v1["cpuset"], cpuset)
-        if self._unified:
-            _make(self._unified)
-            self._delegate()
-        self.update(resources)
-        rules = list(resources.get("devices") or ())
-        if rules:
-            self._restrict_devices(rules)
+        v1.apply(self._at, resources)
+        if "devices" in self._at and resources.get("devices"):
+            v1.restrict_devices(self._at["devices"], resources["devices"])
 
     def update(self, resources: Mapping[str, Any]) -> None:
         """Change the limits that are present; device rules are left as they are."""
@@ -57,12 +68,10 @@ class Cgroup:
         if self._unified:
             v2.apply(self._unified, self.layout.unified_controllers, resources)
 
-    def enter(self, *, unified: bool = True) -> None:
-        """Move the calling process, which must have a single thread, into the group (`unified` False: it was born in the v2 one)."""
+    def enter(self) -> None:
+        """Move the calling process, which must have a single thread, into the v1 groups."""
         for directory in self._directories:
             files.write(directory, "tasks", 0)
-        if unified and self._unified:
-            files.write(self._unified, "cgroup.procs", 0)
 
     def open_unified(self) -> int | None:
         """For CLONE_INTO_CGROUP; the caller closes it. None where there is no v2."""
@@ -176,21 +185,16 @@ class Cgroup:
 
     def _delegate(self) -> None:
         """Switch the unified controllers on from the root down to the group (its parents must hold no process of their own)."""
+        controllers = self.layout.unified_controllers
+        if controllers.issubset(files.read(self._unified, "cgroup.controllers").split()):
+            return
         directory = self.layout.unified
         for name in ("", *self.path.strip("/").split("/")[:-1]):
             directory = os.path.join(directory, name) if name else directory
             present = files.read(directory, "cgroup.subtree_control").split()
-            missing = sorted(self.layout.unified_controllers.difference(present))
-            for controller in missing:
+            for controller in sorted(controllers.difference(present)):
                 with contextlib.suppress(SystemFailure):  # what cannot be delegated is missed only if a limit needs it, and named then
                     files.write(directory, "cgroup.subtree_control", f"+{controller}")
-
-    def _restrict_devices(self, rules: list[Mapping[str, Any]]) -> None:
-        if "devices" in self._at:
-            for name, line in v1.device_lines(rules):
-                files.write(self._at["devices"], name, line)
-        elif self._unified:
-            device_program.restrict(self._unified, rules)
 
 
 def _make(directory: str) -> None:
@@ -208,13 +212,19 @@ def _make(directory: str) -> None:
 
 
 def _inherit_cpuset(root: str, directory: str) -> None:
-    """v1 cpusets start empty, and an empty one takes no process: copy from the root down what is not set."""
+    """v1 cpusets start empty, and an empty one takes no process: copy from the root down what is not set. A parent that was given its own
+    passes them on by itself from then on.
+    """
+    if files.read(directory, "cpuset.cpus") and files.read(directory, "cpuset.mems"):
+        return
     above = root
     for name in directory[len(root) :].strip("/").split("/"):
         here = os.path.join(above, name)
         for key in ("cpuset.cpus", "cpuset.mems"):
             if not files.read(here, key):
                 files.write(here, key, files.read(above, key))
+        if here != directory:
+            files.write(here, "cgroup.clone_children", 1)
         above = here
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from atoll.errors import SystemFailure
 from atoll.kernel.cgroups import files
 
 UNLIMITED = 1 << 62  # v1 shows "no limit" as the largest multiple of a page
@@ -94,7 +97,20 @@ def _sum(directory: str, name: str, operation: str) -> int:
     return sum(number for key, number in files.read_table(directory, name).items() if key.endswith(operation))
 
 
-def device_lines(rules: list[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def restrict_devices(directory: str, rules: Iterable[Mapping[str, Any]]) -> None:
+    """Raises SystemFailure."""
+    with contextlib.ExitStack() as stack:
+        opened: dict[str, int] = {}
+        for name, line in device_lines(rules):
+            if name not in opened:
+                opened[name] = stack.enter_context(files.opened(directory, name))
+            try:
+                os.write(opened[name], line.encode())
+            except OSError as error:
+                raise SystemFailure(f"set {line} in {directory}/{name}", error.errno or 0) from error
+
+
+def device_lines(rules: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """OCI device rules as (file, line) writes for the devices controller, in order."""
     lines = []
     for rule in rules:
