@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 from atoll.errors import InvalidInput
 
@@ -47,7 +48,12 @@ def parse_duration(text: str) -> int:
 
 def parse_quantity(text: str | float) -> Decimal:
     """A Kubernetes quantity ("100m", "1.5Gi", "1e3", 2) as an exact number. Raises InvalidInput (apimachinery, resource.Quantity)."""
-    match = _QUANTITY.match(str(text))
+    return _quantity(str(text))
+
+
+@lru_cache(maxsize=1024)  # a cluster's pods ask for the same few
+def _quantity(text: str) -> Decimal:
+    match = _QUANTITY.match(text)
     if not match:
         raise InvalidInput(
             "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
@@ -72,7 +78,12 @@ def timestamp(now_ns: int | None = None) -> str:
 
 def timestamp_seconds(now: float | None = None) -> str:
     """metav1.Time: 2026-01-02T03:04:05Z."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() if now is None else now))
+    return _second(int(time.time() if now is None else now))
+
+
+@lru_cache(maxsize=4)  # each write of the API server has one or two, most of them this second's
+def _second(now: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now))
 
 
 def timestamp_micro(now_ns: int | None = None) -> str:

@@ -17,6 +17,8 @@ from atoll.apiserver.machinery.kind import Cause, Kind
 _WITH_NODE_PORT = ("NodePort", "LoadBalancer")
 _RANDOM_TRIES = 64  # before the range is walked in order
 
+_NOTHING = contextlib.nullcontext()
+
 Taken = set[str | tuple[str, int]]  # addresses, and ports as (protocol, number)
 Services = Callable[[], Iterable[Mapping[str, Any]]]
 
@@ -31,12 +33,12 @@ class ServiceAddresses:
         self._random = rng or random.SystemRandom()
         self._pending: Taken = set()
 
-    @contextlib.contextmanager
-    def reserve(self, kind: Kind, new: dict[str, Any], old: Mapping[str, Any] | None) -> Iterator[None]:
+    def reserve(self, kind: Kind, new: dict[str, Any], old: Mapping[str, Any] | None) -> contextlib.AbstractContextManager[None]:
         """Fill in `new`'s addresses and hold them until the write is done; only for a Service. Raises StatusError 422."""
-        if kind.kind != "Service" or kind.group:
-            yield
-            return
+        return self._reserve(kind, new, old) if kind.kind == "Service" and not kind.group else _NOTHING
+
+    @contextlib.contextmanager
+    def _reserve(self, kind: Kind, new: dict[str, Any], old: Mapping[str, Any] | None) -> Iterator[None]:
         held = self._assign(kind, new, old)
         self._pending |= held
         try:

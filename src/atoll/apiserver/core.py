@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from atoll.apiserver.allocate import ServiceAddresses
 from atoll.apiserver.call import Call
 from atoll.apiserver.machinery.cacher import Cacher, Caches, Item, Object
+from atoll.apiserver.machinery.generate import Uids
 from atoll.apiserver.machinery.kind import Kind, KindRegistry
 from atoll.store import Store
 
@@ -29,6 +30,7 @@ class Core:
     admission: Admission
     addresses: ServiceAddresses
     clock: Callable[[], float] = field(default=time.time)
+    new_uid: Callable[[], str] = field(default_factory=Uids)
 
     def cacher(self, kind: Kind) -> Cacher:
         return self.caches.of(kind)

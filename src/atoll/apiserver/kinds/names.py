@@ -60,6 +60,8 @@ def _longer(value: str, limit: int) -> list[str]:
 
 def subdomain(value: str) -> list[str]:
     """RFC 1123 subdomain: the names of most objects."""
+    if len(value) <= SUBDOMAIN_MAX and _is_subdomain(value):
+        return []
     return _longer(value, SUBDOMAIN_MAX) + ([] if _is_subdomain(value) else [_SUBDOMAIN_WORDS])
 
 
@@ -81,11 +83,15 @@ def path_segment(value: str) -> list[str]:
 
 
 def label_value(value: str) -> list[str]:
+    if len(value) <= LABEL_MAX and _is_label_value(value):
+        return []
     return _longer(value, LABEL_MAX) + ([] if _is_label_value(value) else [_LABEL_VALUE_WORDS])
 
 
 def qualified_name(value: str) -> list[str]:
     """Keys of labels and annotations: [subdomain/]name."""
+    if len(value) <= LABEL_MAX and _is_qualified(value):
+        return []
     *before, name = value.split("/")
     if len(before) > 1:
         return [

@@ -55,7 +55,7 @@ class Cacher:
 
     def __init__(self, kind: Kind, store: Store) -> None:
         self.kind = kind
-        self.prefix = storage_prefix(kind)
+        self.prefix = kind.prefix
         self._store = store
         self._head = orjson.dumps({"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}})[:-2]
         self._items: dict[str, Item] = {}
@@ -236,7 +236,7 @@ class Caches:
     async def load(self, kinds: Iterable[Kind]) -> None:
         for kind in kinds:
             if not kind.storage_group_version:
-                self._cachers[storage_prefix(kind)] = Cacher(kind, self._store)
+                self._cachers[kind.prefix] = Cacher(kind, self._store)
         found: dict[str, list[Record]] = {}
         for record in await self._store.scan("/registry/"):
             found.setdefault(_prefix_of(record.key), []).append(record)
@@ -245,7 +245,7 @@ class Caches:
                 self._cachers[prefix].load(records)
 
     def of(self, kind: Kind) -> Cacher:
-        cacher = self._cachers.get(storage_prefix(kind))
+        cacher = self._cachers.get(kind.prefix)
         if cacher is None:  # a custom resource whose definition has just gone
             raise statuses.no_such_path()
         return cacher
@@ -258,7 +258,7 @@ class Caches:
 
     def replace(self, before: Kind | None, kind: Kind) -> None:
         """Serve a new kind, of which nothing is stored yet, or one that is now stored as `kind` and was stored as `before`."""
-        prefix = storage_prefix(kind)
+        prefix = kind.prefix
         present = self._cachers.get(prefix)
         if present is not None and (before is None or before.api_version == kind.api_version):
             present.kind = kind
@@ -270,7 +270,7 @@ class Caches:
 
     def close(self, kind: Kind) -> None:
         """Serve the kind no more."""
-        cacher = self._cachers.pop(storage_prefix(kind), None)
+        cacher = self._cachers.pop(kind.prefix, None)
         if cacher is not None:
             cacher.end_watches()
 
@@ -299,12 +299,6 @@ CONTINUE_EXPIRED = (
     "results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and "
     "now may show up in the list."
 )
-
-
-def storage_prefix(kind: Kind) -> str:
-    """/registry/<group>/<plural>/; the core group is named core."""
-    group = kind.storage_group_version.rpartition("/")[0] if kind.storage_group_version else kind.group
-    return f"/registry/{group or 'core'}/{kind.plural}/"
 
 
 def _prefix_of(key: str) -> str:

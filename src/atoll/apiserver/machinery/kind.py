@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 STANDARD_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -124,6 +124,11 @@ class Kind:
     builtin: bool = True
     deprecation: str = ""  # a warning for whoever uses this version
     digest: str = ""  # of a custom resource's schema: OpenAPI's documents change with it
+    prefix: str = field(init=False, compare=False, default="")  # of its keys in the store: /registry/<group, or core>/<plural>/
+
+    def __post_init__(self) -> None:
+        group = self.storage_group_version.rpartition("/")[0] if self.storage_group_version else self.group
+        object.__setattr__(self, "prefix", f"/registry/{group or 'core'}/{self.plural}/")
 
     @property
     def gvk(self) -> GroupVersionKind:

@@ -157,6 +157,7 @@ class Struct:
         self.extensions: dict[str, dict[str, Any]] = {}
         self.written: frozenset[str] = frozenset()
         self.required: tuple[str, ...] = ()
+        self._required: frozenset[str] = frozenset()
         self._checks: dict[str, Callable[[Any], bool]] = {}
         self._may_miss: dict[str, Node] | None = None
 
@@ -169,6 +170,7 @@ class Struct:
         """`written` fields are encoded even when empty; `required` ones may not be absent."""
         self.written = frozenset(written)
         self.required = tuple(required)
+        self._required = frozenset(self.required)
         self._checks = {
             name: _non_empty(node.accepts) if isinstance(node, List | Map) and name not in self.written else node.accepts
             for name, node in self.fields.items()
@@ -201,11 +203,13 @@ class Struct:
 
     def missing(self, value: Any, path: str, causes: list[Cause]) -> None:
         prefix = f"{path}." if path else ""
-        causes.extend(Cause("FieldValueRequired", "Required value", prefix + name) for name in self.required if name not in value)
+        if not value.keys() >= self._required:
+            causes.extend(Cause("FieldValueRequired", "Required value", prefix + name) for name in self.required if name not in value)
         if self._may_miss is None:
             self._may_miss = {name: node for name, node in self.fields.items() if _requires(node, set())}
-        for name, node in self._may_miss.items():
-            if (item := value.get(name)) is not None:
+        may_miss = self._may_miss
+        for name, item in value.items():
+            if item is not None and (node := may_miss.get(name)) is not None:
                 node.missing(item, prefix + name, causes)
 
 

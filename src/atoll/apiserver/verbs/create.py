@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
-
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
@@ -42,7 +40,7 @@ def _claim(core: Core, call: Call, metadata: Object) -> None:
     if call.verb != "patch":  # an apply that creates brings them along, made by the server
         metadata.pop("managedFields", None)
     check_namespace(call, metadata)
-    metadata["uid"] = str(uuid.uuid4())
+    metadata["uid"] = core.new_uid()
     metadata["creationTimestamp"] = timestamp_seconds(core.clock())
 
 
