@@ -139,7 +139,10 @@ def test_a_wrong_field_is_named(body, word):
         ({"Devices": [{"PathOnHost": 5}]}, "PathOnHost"),
         ({"LogConfig": {"Config": {"max-file": "0"}}}, "max-file"),
         ({"LogConfig": {"Config": {"max-file": "²"}}}, "max-file"),
-        ({"Runtime": "runc"}, "unknown or invalid runtime name: runc"),
+        ({"DeviceRequests": [{"Count": 1, "DeviceIDs": ["0"]}]}, "cannot set both Count and DeviceIDs"),
+        ({"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["0"]}]}, "write vendor/class=name"),
+        ({"DeviceRequests": [{"Count": "all"}]}, "must be a number"),
+        ({"DeviceRequests": [{"Capabilities": ["gpu"]}]}, "list of lists"),
         ({"UsernsMode": "auto"}, "userns"),
     ],
 )

@@ -214,10 +214,9 @@ def test_programs_that_are_none(any_box, args, error):
 
 def test_an_init(any_box):
     async def body(box):
-        status, output = await box.run(["sh", "-c", "echo $$; cut -d' ' -f2 /proc/1/stat; exit 5"], init=True)
+        status, output = await box.run(["sh", "-c", "echo $$; exit 5"], init=True)
         assert status.code == 5
         assert output.splitlines()[0] != "1"
-        assert "init" in output
 
     any_box(body)
 

@@ -2,6 +2,8 @@
 
 trust-host = true              # bring the host's own certificate authorities and pip index into containers and builds
 default-ulimits = {nofile = [1048576, 1048576]}      # soft and hard; cut to what the kernel allows
+runtimes = {nvidia = "/usr/bin/nvidia-container-runtime"}      # for `--runtime`, beside those found in PATH (runc, crun)
+cdi-spec-dirs = ["/etc/cdi", "/var/run/cdi"]     # where vendors describe devices for `--gpus` and `--device`; the later wins
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll.errors import InvalidInput
+from atoll.runtime.cdi import DIRECTORIES
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     trust_host: bool = True
     default_ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    runtimes: Mapping[str, Path] = field(default_factory=dict)
+    cdi_directories: tuple[str, ...] = DIRECTORIES
 
     @classmethod
     def load(cls, path: Path) -> Settings:
@@ -28,13 +33,32 @@ class Settings:
             return cls()
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidInput(f"{path}: {error}") from error
-        unknown = sorted(set(raw) - {"trust-host", "default-ulimits"})
+        unknown = sorted(set(raw) - {"trust-host", "default-ulimits", "runtimes", "cdi-spec-dirs"})
         if unknown:
             raise InvalidInput(f"{path}: unknown key {unknown[0]!r}")
         trust = raw.get("trust-host", True)
         if not isinstance(trust, bool):
             raise InvalidInput(f"{path}: trust-host must be true or false")
-        return cls(trust, _ulimits(path, raw.get("default-ulimits", {})))
+        return cls(
+            trust,
+            _ulimits(path, raw.get("default-ulimits", {})),
+            _runtimes(path, raw.get("runtimes", {})),
+            _directories(path, raw.get("cdi-spec-dirs", list(DIRECTORIES))),
+        )
+
+
+def _runtimes(path: Path, raw: object) -> dict[str, Path]:
+    if not isinstance(raw, dict) or not all(isinstance(program, str) and program.startswith("/") for program in raw.values()):
+        raise InvalidInput(f"{path}: runtimes must be a table of absolute paths")
+    if "atoll" in raw:
+        raise InvalidInput(f"{path}: runtimes.atoll is our own: choose another name")
+    return {name: Path(program) for name, program in raw.items()}
+
+
+def _directories(path: Path, raw: object) -> tuple[str, ...]:
+    if not isinstance(raw, list) or not all(isinstance(directory, str) and directory.startswith("/") for directory in raw):
+        raise InvalidInput(f"{path}: cdi-spec-dirs must be a list of absolute paths")
+    return tuple(raw)
 
 
 def _ulimits(path: Path, raw: object) -> dict[str, tuple[int, int]]:

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from atoll import __version__, units
+from atoll.engine import runtimes
 from atoll.engine.containers.config import LOG_DRIVERS
 from atoll.engine.containers.listing import tree_size
 from atoll.engine.edge import API_VERSION, MIN_API_VERSION
 from atoll.errors import InvalidInput
 from atoll.images import Platform
 from atoll.kernel.cgroups import Layout
+from atoll.runtime.cdi import Catalogue
 
 if TYPE_CHECKING:
     from atoll.engine.engine import Engine
@@ -52,6 +54,7 @@ def info(engine: Engine) -> dict[str, Any]:
     layout = Layout.discover()
     unified = not any(layout.has(name) and name not in layout.unified_controllers for name in ("memory", "cpu", "pids"))
     has_memory, has_cpu = layout.has("memory"), layout.has("cpu")
+    catalogue = Catalogue.read(engine.services.settings.cdi_directories)
     return {
         "ID": engine.instance.id,
         **engine.containers.counts(),
@@ -96,8 +99,11 @@ def info(engine: Engine) -> dict[str, Any]:
         "Labels": [],
         "ExperimentalBuild": False,
         "ServerVersion": __version__,
-        "Runtimes": {"atoll": {"path": "atoll"}},
-        "DefaultRuntime": "atoll",
+        "Runtimes": {
+            runtimes.OWN: {"path": runtimes.OWN},
+            **{name: {"path": str(path)} for name, path in runtimes.others(engine.services.settings).items()},
+        },
+        "DefaultRuntime": runtimes.OWN,
         "Swarm": {
             "NodeID": "",
             "NodeAddr": "",
@@ -113,7 +119,8 @@ def info(engine: Engine) -> dict[str, Any]:
         "RuncCommit": {"ID": ""},
         "InitCommit": {"ID": ""},
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
-        "CDISpecDirs": [],
+        "CDISpecDirs": list(catalogue.directories),
+        "DiscoveredDevices": [{"Source": "cdi", "ID": name} for name in sorted(catalogue.devices)],
         "Warnings": None,
     }
 

@@ -223,8 +223,8 @@ def _wait(to: Target, verb: str, child: int, on_terminal: Any) -> int:
 def _failure(to: Target, verb: str, log: str) -> StartFailed:
     message = _last_words(log) or f"{to.path} {verb} failed without a word"
     text = f"OCI runtime {verb} failed: {message}"
-    if _NOT_FOUND.search(message):
-        return CommandNotFound(text)
+    if _NOT_FOUND.search(message):  # clients look for Go's words, which crun has others for
+        return CommandNotFound(text if "executable file not found" in text else f"{text} (executable file not found)")
     return CommandNotExecutable(text) if _NOT_EXECUTABLE.search(message) else StartFailed(text)
 
 
@@ -237,13 +237,18 @@ def _last_words(log: str) -> str:
         return ""
     said = ""
     for line in lines:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
+        entry = _entry(line)
         if entry.get("level") == "error" or not said:
             said = str(entry.get("msg", ""))
-    return said
+    return str(_entry(said).get("msg", said))  # crun wraps what its child had logged
+
+
+def _entry(line: bytes | str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}
 
 
 def _save(to: Target, name: str, content: Mapping[str, Any]) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from atoll.engine.containers import requests
 from atoll.engine.containers.inspect import command_line
 from atoll.engine.containers.mounts import MountPoint, inside_volume
 from atoll.engine.containers.record import Container, Record
 from atoll.engine.settings import Settings
 from atoll.errors import InvalidInput, NotSupported
-from atoll.runtime import default_spec
+from atoll.runtime import cdi, default_spec
 from atoll.runtime.constants import SUBPATH
 from atoll.runtime.devices import Device, host_devices
 from atoll.runtime.resources import from_host_config
@@ -70,6 +71,10 @@ def make_spec(
         annotations=host["Annotations"],
         init=bool(host["Init"]),
     )
+    spec["root"]["path"] = container.paths.upper.name  # where the overlay is mounted: what hooks are told
+    if host["DeviceRequests"]:
+        catalogue = cdi.Catalogue.read(settings.cdi_directories)
+        catalogue.apply(spec, requests.devices(host["DeviceRequests"], catalogue))
     trust.apply(spec)
     return spec
 
@@ -176,8 +181,6 @@ def devices(host: Mapping[str, Any]) -> list[Device]:
     for wanted in host["Devices"] or ():
         source = wanted.get("PathOnHost") or ""
         found += host_devices(source, wanted.get("PathInContainer") or source, wanted.get("CgroupPermissions") or "rwm")
-    if host["DeviceRequests"]:
-        raise NotSupported("device requests (--gpus) are not supported yet")
     return found
 
 

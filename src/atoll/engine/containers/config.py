@@ -2,7 +2,7 @@
 
 Three tables name Docker's fields, their kinds and their defaults; what comes out has each field once, so nothing further down asks "is it
 there?" and inspect shows what Docker shows. A field of the wrong type is the client's error (400) that names it; unknown fields are passed
-over, as Docker does. What Atoll cannot do (another log driver or OCI runtime, a cgroup parent) is refused here, not at start.
+over, as Docker does. What Atoll cannot do (another log driver, a cgroup parent) is refused here, not at start.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from atoll import units
+from atoll.engine.containers import requests
 from atoll.errors import InvalidInput, NotSupported
 from atoll.runtime.resources import from_host_config
 from atoll.runtime.spec import MASKED_PATHS, READONLY_PATHS
@@ -23,7 +24,6 @@ to empty objects), object, objects (list), any."""
 
 SHM_DEFAULT = 64 << 20  # bytes, Docker's
 LOG_DRIVERS = ("json-file", "local", "none")
-RUNTIMES = ("atoll",)
 RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -223,6 +223,7 @@ def host_config(body: Any) -> dict[str, Any]:
         host["MaskedPaths"] = list(MASKED_PATHS) if host["MaskedPaths"] is None else host["MaskedPaths"]
         host["ReadonlyPaths"] = list(READONLY_PATHS) if host["ReadonlyPaths"] is None else host["ReadonlyPaths"]
     host["ShmSize"] = host["ShmSize"] or SHM_DEFAULT
+    requests.check(host["DeviceRequests"] or ())
     host["Devices"] = [read(device, DEVICE, "HostConfig.Devices.") for device in host["Devices"]]
     host["PidsLimit"] = host["PidsLimit"] or None
     if host["MemorySwappiness"] == -1:  # the docker CLI's "not set"
@@ -247,8 +248,6 @@ def host_config(body: Any) -> dict[str, Any]:
 
 def _refuse_unknown(host: Mapping[str, Any]) -> None:
     """What would strengthen the confinement must not be passed over in silence."""
-    if host["Runtime"] not in RUNTIMES:
-        raise InvalidInput(f"unknown or invalid runtime name: {host['Runtime']}: there is {', '.join(RUNTIMES)}")
     if host["UsernsMode"] not in {"", "host"}:
         raise InvalidInput(f"invalid userns mode: {host['UsernsMode']}")
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from atoll.engine import runtimes
 from atoll.engine.containers import mounts, networking
 from atoll.engine.containers.bundle import security_options
 from atoll.engine.containers.config import NETWORKING, container_config, host_config, read
@@ -65,6 +66,7 @@ class Creator:
         if config["StopSignal"]:
             parse_signal(config["StopSignal"])
         networking.check(config, host, given, trusted=trusted)
+        runtimes.find(self._services.settings, host["Runtime"])
         capability_set(host["CapAdd"] or (), host["CapDrop"] or (), privileged=host["Privileged"])
         security_options(host["SecurityOpt"] or ())
 

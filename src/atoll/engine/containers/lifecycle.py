@@ -18,6 +18,7 @@ from pathlib import Path
 import orjson
 
 from atoll import units
+from atoll.engine import runtimes
 from atoll.engine.containers import bundle, health, layers, restart
 from atoll.engine.containers.mounts import MountPoint
 from atoll.engine.containers.record import Container, Status
@@ -108,6 +109,7 @@ class Lifecycle:
                 stdin=record.config["OpenStdin"],
                 stdin_once=record.config["StdinOnce"],
                 attach=attach,
+                runtime=runtimes.find(services.settings, record.host["Runtime"]),
             )
         except BaseException:
             await services.networker.disconnect(container)
