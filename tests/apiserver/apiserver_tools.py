@@ -60,6 +60,7 @@ class Pki:
         self._ca_key = ec.generate_private_key(ec.SECP256R1())
         self._ca = _certificate("ca", [], self._ca_key)
         (home / "ca.crt").write_bytes(self._ca.public_bytes(serialization.Encoding.PEM))
+        self._write_key("ca", self._ca_key)
         self.issue("server", "kube-apiserver")
         self._write_key("sa", ec.generate_private_key(ec.SECP256R1()))
 

@@ -169,3 +169,10 @@ def test_field_selectors():
 def test_label_selector_objects():
     selector = {"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]}
     assert Selector(label_selector_of(selector)).matches({"metadata": {"labels": LABELS}})
+
+
+def test_protobuf_lists_are_lists_whatever_their_tag_says():
+    taints = _field(5, _field(1, b"a")) + _field(5, _field(1, b"b"))
+    decoded = decode_protobuf(_unknown("v1", "Node", _field(2, taints + _field(7, b"10.0.0.0/24"))))
+    assert [taint["key"] for taint in decoded["spec"]["taints"]] == ["a", "b"]
+    assert decoded["spec"]["podCIDRs"] == ["10.0.0.0/24"]

@@ -12,6 +12,7 @@ from atoll.apiserver.allocate import ServiceAddresses
 from atoll.apiserver.api import Api
 from atoll.apiserver.auth.authenticate import Authenticator
 from atoll.apiserver.auth.authorize import Authorizer
+from atoll.apiserver.auth.bootstraptokens import BootstrapTokens
 from atoll.apiserver.auth.jwt import TokenSigner
 from atoll.apiserver.auth.reviews import Reviews
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
@@ -77,7 +78,7 @@ class ApiServer:
         if config.service_account_key is not None:
             signer = TokenSigner.load(config.service_account_key)
             tokens = ServiceAccountTokens(core, signer, config.service_account_issuer, core.clock)
-        authenticator = Authenticator(config.tokens, tokens)
+        authenticator = Authenticator(config.tokens, tokens, BootstrapTokens(core, core.clock))
         self._api = Api(core, Reviews(authenticator, authorizer), tokens)
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
         metrics = Metrics(registry, caches, core.clock())

@@ -20,6 +20,11 @@ class Certificates:
     def authority(self) -> Path:
         return self._pki.ca
 
+    @property
+    def signing(self) -> tuple[Path, Path]:
+        """What approved certificate requests are signed with."""
+        return self._pki.ca, self._pki.ca_key
+
     def api_server(self) -> tuple[Path, Path]:
         settings = self._settings
         service = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{settings.cluster_domain}")

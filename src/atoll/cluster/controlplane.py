@@ -65,8 +65,10 @@ async def run(instance: Instance, ready: int | None = None) -> None:
         await create_defaults(client, settings.dns_ip)
         informers = InformerFactory(client)
         registry = serving.server.api.core.registry
+        certificates = Certificates(instance, settings)
         controllers = Config(
-            root_ca=Certificates(instance, settings).authority.read_text(),
+            root_ca=certificates.authority.read_text(),
+            signing_authority=certificates.signing,
             local_path_root=instance.cluster / VOLUMES,
             resources=lambda: collected_resources(registry),
         )
@@ -80,6 +82,7 @@ async def run(instance: Instance, ready: int | None = None) -> None:
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         log.info("the control plane is ready on %s", settings.server)
         process.tell_ready(ready)
+        process.settle_heap()
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()

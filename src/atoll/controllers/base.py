@@ -34,7 +34,7 @@ class Config:
 
     `root_ca` is the PEM bundle published in every namespace; "" publishes none. `local_path_root` is where the local-path provisioner
     makes volumes; None turns it off. `resources` answers which resources exist now, for the garbage collector and for the deletion of
-    namespaces.
+    namespaces. `signing_authority` is the certificate and key that approved certificate requests are signed with; None signs none.
     """
 
     root_ca: str = ""
@@ -42,6 +42,7 @@ class Config:
     resources: Callable[[], Sequence[Resource]] = lambda: COLLECTED
     node_monitor_grace_s: float = 50.0  # kube-controller-manager's default since 1.32
     terminated_pod_threshold: int = 12_500
+    signing_authority: tuple[Path, Path] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterable
 from atoll.client.factory import InformerFactory
 from atoll.client.protocol import Client
 from atoll.controllers.base import Config, Context, Controller
+from atoll.controllers.certificates.approving import CertificateApprovingController
+from atoll.controllers.certificates.cleaner import CertificateCleanerController, TokenCleanerController
+from atoll.controllers.certificates.signing import CertificateSigningController
 from atoll.controllers.clusterrole import ClusterRoleAggregation
 from atoll.controllers.daemonset.controller import DaemonSetController
 from atoll.controllers.deployment.controller import DeploymentController
@@ -56,6 +59,10 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NodeLifecycleController,
     TaintEvictionController,
     PodGarbageCollector,
+    CertificateApprovingController,
+    CertificateSigningController,
+    CertificateCleanerController,
+    TokenCleanerController,
 )
 
 

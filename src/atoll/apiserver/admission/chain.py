@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from atoll.apiserver.admission.certificates import GROUP as CERTIFICATES
+from atoll.apiserver.admission.certificates import check_certificate_request, set_requestor
 from atoll.apiserver.admission.defaultstorageclass import set_default_storage_class
 from atoll.apiserver.admission.escalation import refuse_escalation
 from atoll.apiserver.admission.limitranger import check_limits, set_default_limits
@@ -34,6 +36,7 @@ class Mutator(Protocol):
 _ON_CREATE: dict[tuple[str, str], tuple[Mutator, ...]] = {
     ("", "pods"): (set_default_limits, give_service_account, add_default_tolerations, resolve_priority),
     ("", "persistentvolumeclaims"): (set_default_storage_class,),
+    (CERTIFICATES, "certificatesigningrequests"): (set_requestor,),
 }
 _LIMITED = {("", "pods"): "resize", ("", "persistentvolumeclaims"): ""}  # at create, and by changes through this subresource
 
@@ -75,6 +78,8 @@ class AdmissionChain:
             return
         if call.kind.group == RBAC and self._authorizer is not None:
             refuse_escalation(self._authorizer, call, new, old)
+        if call.kind.group == CERTIFICATES and call.kind.plural == "certificatesigningrequests" and self._authorizer is not None:
+            check_certificate_request(self._authorizer, call, new, old)
         if self._core is None:
             return
         limited = _LIMITED.get((call.kind.group, call.kind.plural))

@@ -10,6 +10,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from atoll.apiserver.auth.bootstraptokens import BootstrapTokens
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
 from atoll.apiserver.call import ANONYMOUS, AUTHENTICATED, User
 from atoll.apiserver.config import StaticToken
@@ -21,7 +22,10 @@ _BEARER = "bearer "
 
 
 class Authenticator:
-    def __init__(self, tokens: Mapping[str, StaticToken], accounts: ServiceAccountTokens | None) -> None:
+    def __init__(
+        self, tokens: Mapping[str, StaticToken], accounts: ServiceAccountTokens | None, bootstrap: BootstrapTokens | None = None
+    ) -> None:
+        self._bootstrap = bootstrap
         self._tokens = tokens
         self._accounts = accounts
 
@@ -45,6 +49,8 @@ class Authenticator:
         for known, static in self._tokens.items():
             if hmac.compare_digest(known.encode(), token.encode()):
                 return User(static.user, (*static.groups, AUTHENTICATED)), list(audiences or ())
+        if self._bootstrap is not None and self._bootstrap.knows(token):
+            return self._bootstrap.authenticate(token), list(audiences or ())
         if self._accounts is None:
             raise Unauthenticated("the token is not known")
         return self._accounts.authenticate(token, audiences)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from atoll.apiserver.auth.nodes import NODES_GROUP, NodeAuthorizer
+from atoll.apiserver.auth.nodes import NodeAuthorizer
 from atoll.apiserver.auth.rbac import RoleBased
 from atoll.apiserver.auth.rules import Attributes, Rule, refusal
 from atoll.apiserver.call import User
 from atoll.apiserver.core import Core
+from atoll.client.signers import NODES_GROUP
 
 
 class Authorizer:

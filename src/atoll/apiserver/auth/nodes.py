@@ -16,11 +16,10 @@ from atoll.apiserver.auth.rules import Attributes, Rule
 from atoll.apiserver.call import User
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery.cacher import Event
+from atoll.client.signers import NODE_PREFIX, NODES_GROUP
 
-NODES_GROUP = "system:nodes"
 LEASE_NAMESPACE = "kube-node-lease"
 MIRROR = "kubernetes.io/config.mirror"
-_PREFIX = "system:node:"
 _UNRELATED = "no relationship found between node '{}' and this object"
 _READS = ("get", "list", "watch")
 _OWN = ("get", "create", "update", "patch", "delete")
@@ -30,7 +29,7 @@ def node_name(user: User) -> str | None:
     """The node a user is, "" for one of the nodes that does not say which, None for all others."""
     if NODES_GROUP not in user.groups:
         return None
-    return user.name.removeprefix(_PREFIX) if user.name.startswith(_PREFIX) else ""
+    return user.name.removeprefix(NODE_PREFIX) if user.name.startswith(NODE_PREFIX) else ""
 
 
 class NodeAuthorizer:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from atoll.client.signers import SIGNERS
+
 GROUP = "rbac.authorization.k8s.io"
 _API = f"{GROUP}/v1"
 _META = {
@@ -142,6 +144,8 @@ _PROXIER: tuple[Rule, ...] = (
     _rule("discovery.k8s.io", "endpointslices", _READ),
     _rule("networking.k8s.io", "servicecidrs", _READ),
 )
+_REQUESTS = "system:certificates.k8s.io:certificatesigningrequests"
+_JOINING = "Group system:bootstrappers:kubeadm:default-node-token"
 
 CLUSTER_ROLES: dict[str, tuple[Rule, ...]] = {
     "cluster-admin": _EVERYTHING,
@@ -170,6 +174,13 @@ CLUSTER_ROLES: dict[str, tuple[Rule, ...]] = {
     "system:service-account-issuer-discovery": (
         _paths("/.well-known/openid-configuration", "/.well-known/openid-configuration/", "/openid/v1/jwks", "/openid/v1/jwks/"),
     ),
+    "system:node-bootstrapper": (_rule("certificates.k8s.io", "certificatesigningrequests", ("create", *_READ)),),
+    f"{_REQUESTS}:nodeclient": (_rule("certificates.k8s.io", "certificatesigningrequests/nodeclient", ("create",)),),
+    f"{_REQUESTS}:selfnodeclient": (_rule("certificates.k8s.io", "certificatesigningrequests/selfnodeclient", ("create",)),),
+    **{
+        f"system:certificates.k8s.io:{signer.partition('/')[2]}-approver": (_rule("certificates.k8s.io", "signers", ("approve",), signer),)
+        for signer in SIGNERS
+    },
     "system:aggregated-metrics-reader": (_rule("metrics.k8s.io", "pods nodes", _READ),),
 }
 # role → subjects, each "Group name" or "User name"
@@ -186,6 +197,10 @@ BINDINGS: dict[str, tuple[str, tuple[str, ...]]] = {
     "system:kube-controller-manager": ("system:kube-controller-manager", ("User system:kube-controller-manager",)),
     "system:coredns": ("system:coredns", ("User system:coredns",)),
     "system:service-account-issuer-discovery": ("system:service-account-issuer-discovery", ("Group system:serviceaccounts",)),
+    # As kubeadm binds them: a machine with a bootstrap token gets a node's certificate, and a node renews its own.
+    "kubeadm:kubelet-bootstrap": ("system:node-bootstrapper", (_JOINING,)),
+    "kubeadm:node-autoapprove-bootstrap": (f"{_REQUESTS}:nodeclient", (_JOINING,)),
+    "kubeadm:node-autoapprove-certificate-rotation": (f"{_REQUESTS}:selfnodeclient", ("Group system:nodes",)),
 }
 _AGGREGATE_TO = "rbac.authorization.k8s.io/aggregate-to-"
 _AGGREGATED = ("admin", "edit", "view")  # grow by the roles with their label; what they hold from the start is a role of its own too

@@ -7,11 +7,11 @@ from typing import Any
 
 from atoll.apiserver.auth.authenticate import Authenticator
 from atoll.apiserver.auth.authorize import Authorizer
-from atoll.apiserver.auth.nodes import NODES_GROUP
 from atoll.apiserver.auth.rules import Attributes, Rule
 from atoll.apiserver.call import Call, User
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
+from atoll.client.signers import NODES_GROUP
 from atoll.errors import Unauthenticated
 from atoll.units import timestamp_seconds
 
