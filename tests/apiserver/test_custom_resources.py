@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from atoll.apiserver import ApiServer, ApiServerConfig, InProcessClient
+from atoll.apiserver.kinds.customresourcedefinition import CustomResourceDefinitionRules
 from atoll.client.resources import CUSTOM_RESOURCE_DEFINITIONS, NAMESPACES, Resource
 from atoll.errors import StatusError
 
@@ -170,6 +172,26 @@ def test_names_that_are_taken_are_not_accepted(tmp_path):
         assert (await client.list(others))["items"] == []
 
     run(tmp_path, scenario)
+
+
+def test_a_definition_is_checked_beside_the_loop(tmp_path, monkeypatch):
+    threads = []
+    check = CustomResourceDefinitionRules.check
+
+    def watched(self, obj, causes):
+        threads.append(threading.current_thread())
+        check(self, obj, causes)
+
+    monkeypatch.setattr(CustomResourceDefinitionRules, "check", watched)
+
+    async def scenario(client, server):
+        await client.create(CUSTOM_RESOURCE_DEFINITIONS, definition())
+        await client.update(CUSTOM_RESOURCE_DEFINITIONS, definition(shortNames=["ct"]))
+        await refused(422, "Invalid", client.create(CUSTOM_RESOURCE_DEFINITIONS, definition(group="other")))
+
+    run(tmp_path, scenario)
+    assert len(threads) >= 2
+    assert threading.main_thread() not in threads
 
 
 def test_kept_over_a_restart(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ class Core:
     addresses: ServiceAddresses
     clock: Callable[[], float] = field(default=time.time)
     new_uid: Callable[[], str] = field(default_factory=Uids)
+    slow_checks: asyncio.Lock = field(default_factory=asyncio.Lock)  # one at a time: each that runs has its share of the interpreter
 
     def cacher(self, kind: Kind) -> Cacher:
         return self.caches.of(kind)

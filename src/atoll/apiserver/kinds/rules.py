@@ -27,6 +27,8 @@ class Rules:
 
     # metadata.generation counts changes of spec, for the kinds that have one upstream.
     counts_generations: ClassVar[bool] = False
+    # Whether checking one object may take long enough to be felt: it is then done in a thread.
+    slow: ClassVar[bool] = False
     # Metadata and status are written through different doors for kinds with a status subresource; these are the fields of each.
     status_fields: ClassVar[tuple[str, ...]] = ("status",)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.kinds import rules_for
+from atoll.apiserver.kinds.rules import Rules
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
-from atoll.apiserver.machinery.kind import Kind
+from atoll.apiserver.machinery.kind import Cause, Kind
 from atoll.apiserver.machinery.versions import from_stored
 
 
@@ -60,7 +62,7 @@ async def admit_new(core: Core, call: Call, obj: Object) -> None:
     await core.admission.mutate(call, obj, None)
     rules.default(obj)
     rules.prepare_for_create(kind, obj)
-    causes = rules.validate(kind, obj)
+    causes = await _checked(core, rules, rules.validate, kind, obj)
     if causes:
         raise statuses.invalid(kind, obj["metadata"].get("name") or "", causes)
     await core.admission.validate(call, obj, None)
@@ -78,11 +80,18 @@ async def admit_change(core: Core, call: Call, new: Object, old: Mapping[str, An
     await core.admission.mutate(call, new, old)
     rules.default(new)
     rules.prepare_for_update(kind, new, old, call.subresource)
-    causes = rules.validate_update(kind, new, old, call.subresource)
+    causes = await _checked(core, rules, rules.validate_update, kind, new, old, call.subresource)
     if causes:
         raise statuses.invalid(kind, new["metadata"].get("name") or "", causes)
     await core.admission.validate(call, new, old)
     _settle(call, new)
+
+
+async def _checked(core: Core, rules: Rules, check: Callable[..., list[Cause]], *args: Any) -> list[Cause]:
+    if not rules.slow:
+        return check(*args)
+    async with core.slow_checks:
+        return await asyncio.to_thread(check, *args)
 
 
 def _judge(call: Call) -> Kind:
