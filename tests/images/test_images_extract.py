@@ -117,6 +117,21 @@ def test_hard_link_to_a_symlink_links_the_symlink(root: Path):
     assert os.readlink(root / "h") == "/etc/passwd"
 
 
+def test_a_hard_links_own_attributes_count_as_under_docker(root: Path):
+    extract(
+        root,
+        tar_of(
+            member("f", tarfile.REGTYPE, mode=0o600, mtime=1000),
+            member("s", tarfile.SYMTYPE, "f", mtime=1000),
+            member("h", tarfile.LNKTYPE, "f", mode=0o4755, uid=3, mtime=2000),
+            member("t", tarfile.LNKTYPE, "s", mode=0o600, uid=4, mtime=2000),
+        ),
+    )
+    f, s = (root / "f").stat(), (root / "s").lstat()
+    assert (stat.S_IMODE(f.st_mode), f.st_uid, f.st_mtime, f.st_nlink) == (0o4755, 3, 2000, 2)
+    assert (s.st_uid, s.st_mtime, s.st_nlink) == (4, 1000, 2)
+
+
 def test_hard_link_into_a_lower_layer_is_copied(root: Path):
     lower = root.parent / "lower"
     lower.mkdir()

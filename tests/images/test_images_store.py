@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from atoll.config import Instance
 from atoll.errors import Conflict, InvalidInput, NotFound
 from atoll.images import ImageStore, ImageUser
-from image_harness import make_image, run, stream, tar_of
+from image_harness import collected, make_image, run, stream, tar_of
 
 A, B, C = tar_of(("a", b"a" * 1000)), tar_of(("b", b"b" * 100)), tar_of(("c", b"c" * 10))
 
@@ -303,6 +304,42 @@ def test_layers_not_yet_on_disk_do_not_survive_a_power_failure(store: ImageStore
     again = ImageStore(instance)
     again.open()
     assert [one.id for one in again.all()] == [settled.id]
+    again.close()
+
+
+def test_layers_with_a_blob_are_unpacked_again_after_a_power_failure(store: ImageStore, instance: Instance):
+    image = asyncio.run(make_image(store, "app", A, B))
+    saved = asyncio.run(collected(store.save(["app"])))
+    asyncio.run(store.remove("app"))
+    asyncio.run(store.load(stream(saved)))
+    assert len(store._database.unsynced_layers()) == 2  # their blobs are on disk
+    for layer in image.layers:
+        shutil.rmtree(layer.directory)
+        layer.directory.mkdir()
+    store._database._run("UPDATE layers SET boot = 'the boot before' WHERE boot IS NOT NULL")
+    store.close()
+    again = ImageStore(instance)
+    again.open()
+    assert [one.id for one in again.all()] == [image.id]
+    assert [sorted(os.listdir(layer.directory)) for layer in again.resolve("app").layers] == [["a"], ["b"]]
+    again._durability._sync_all(again._database.unsynced_layers())
+    assert again._database.unsynced_layers() == []
+    again.close()
+
+
+def test_a_spoilt_blob_takes_its_image_with_it(store: ImageStore, instance: Instance):
+    asyncio.run(make_image(store, "app", A))
+    saved = asyncio.run(collected(store.save(["app"])))
+    asyncio.run(store.remove("app"))
+    asyncio.run(store.load(stream(saved)))
+    blob = store._database.layer_blobs(store.resolve("app").layers[0].diff_id)[0]
+    store.blobs.path(blob.digest).write_bytes(b"")
+    store._database._run("UPDATE layers SET boot = 'the boot before' WHERE boot IS NOT NULL")
+    store.close()
+    again = ImageStore(instance)
+    again.open()
+    assert again.all() == []
+    assert list((instance.content / "blobs/sha256").iterdir()) == []
     again.close()
 
 

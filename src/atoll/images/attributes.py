@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from atoll.images.tar import Entry
 from atoll.kernel.openat2 import O_PATH
@@ -33,8 +34,21 @@ class Dresser:
             _set_xattr(fd, key, value)
         os.utime(fd, ns=(entry.mtime_ns, entry.mtime_ns))
 
-    def dress_name(self, parent: int, name: bytes, entry: Entry, *, mode: bool) -> None:
+    def dress_link(self, parent: int, name: bytes, entry: Entry) -> None:
+        """A hard link's entry speaks for the file it is another name of, as under Docker; archives mostly say the same of both.
+
+        Of a symlink only the owner is set, so that nothing is ever followed.
+        """
+        info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+        here = info.st_uid, info.st_gid, stat.S_IMODE(info.st_mode), info.st_mtime_ns
+        symlink = stat.S_ISLNK(info.st_mode)
+        wanted = entry.uid, entry.gid, here[2] if symlink else entry.mode, here[3] if symlink else entry.mtime_ns
+        if here != wanted or entry.xattrs:
+            self.dress_name(parent, name, entry, mode=not symlink, time_ns=wanted[3])
+
+    def dress_name(self, parent: int, name: bytes, entry: Entry, *, mode: bool, time_ns: int | None = None) -> None:
         """The same for what cannot or must not be opened: symlinks (without `mode`), devices, fifos."""
+        time_ns = entry.mtime_ns if time_ns is None else time_ns
         try:
             os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         except PermissionError:
@@ -48,7 +62,7 @@ class Dresser:
                 os.close(fd)
         for key, value in entry.xattrs.items():
             _set_xattr(os.path.join(os.fsencode(f"/proc/self/fd/{parent}"), name), key, value)
-        os.utime(name, ns=(entry.mtime_ns, entry.mtime_ns), dir_fd=parent, follow_symlinks=False)
+        os.utime(name, ns=(time_ns, time_ns), dir_fd=parent, follow_symlinks=False)
 
     def _own(self, fd: int, entry: Entry) -> None:
         try:

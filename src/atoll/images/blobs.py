@@ -1,8 +1,8 @@
 """Content by digest: content/blobs/sha256/<hex>.
 
 A blob is written to a temporary file, hashed on the way, and gets its name only when digest and size are what was promised: a name that
-exists holds what it says. Nothing here syncs: the store makes one syncfs before the row that makes an image visible, and at its opening
-deletes what no row speaks of, which is all that a power failure can have left half written.
+exists holds what it says. Nothing here syncs: the store flushes what is new before it acknowledges an image (durability.py), and at its
+opening deletes what no row speaks of, which is all that a power failure can have left half written.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -29,6 +29,18 @@ class Blobs:
     def __init__(self, root: Path, scratch: Path) -> None:
         self._root = root / "sha256"
         self._scratch = scratch
+        self._unsynced: set[str] = set()
+
+    @property
+    def directory(self) -> Path:
+        return self._root
+
+    def unsynced(self) -> frozenset[str]:
+        """What was committed here and may not be on disk."""
+        return frozenset(self._unsynced)
+
+    def synced(self, digests: Iterable[str]) -> None:
+        self._unsynced.difference_update(digests)
 
     def create(self) -> None:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -129,4 +141,5 @@ class BlobWriter:
             raise DigestMismatch(f"content of {digest} is in truth {actual}: refused")
         self._path.chmod(0o600)
         self._path.rename(self._blobs.path(actual))
+        self._blobs._unsynced.add(actual)  # noqa: SLF001
         return actual

@@ -68,9 +68,7 @@ class Collector:
             remove_tree(path)
 
     def recover(self) -> None:
-        """After a crash: drops layers a power failure may have spoilt and whatever is half made. Only while alone."""
-        for row in self._database.lost_layers():
-            self._snapshots.delete(row)
+        """After a crash: drops whatever is half made. Only while alone."""
         for image in self._database.images():
             if not self._is_whole(image.id):
                 self._database.delete_image(image.id)

@@ -1,8 +1,8 @@
 """What is known about content: images, names, layers, and who holds what. SQLite in content/images.db.
 
 A row is the last step of every change: bytes first, then the row, so that whatever a crash leaves without a row is rubbish to delete.
-Layers carry the boot they were written in until a syncfs has covered them: after a power failure such a row is dropped with its
-directory. Statements run under one lock, since layers are committed from threads.
+Layers carry the boot they were written in until they are known to be on disk (durability.py). Statements run under one lock, since layers
+are committed from threads.
 """
 
 from __future__ import annotations
@@ -191,11 +191,8 @@ class Database:
     def delete_layer(self, chain: str) -> None:
         self._run("DELETE FROM layers WHERE chain = ?", (chain,))
 
-    def has_unsynced_layers(self) -> bool:
-        return bool(self._run("SELECT 1 FROM layers WHERE boot IS NOT NULL LIMIT 1"))
-
-    def unsynced_layers(self) -> list[str]:
-        return [row[0] for row in self._run("SELECT chain FROM layers WHERE boot IS NOT NULL")]
+    def unsynced_layers(self) -> list[LayerRow]:
+        return [LayerRow(*row) for row in self._run(f"{_LAYER} WHERE boot IS NOT NULL")]
 
     def mark_synced(self, chains: Iterable[str]) -> None:
         with self.transaction():
@@ -203,7 +200,7 @@ class Database:
                 self._run("UPDATE layers SET boot = NULL WHERE chain = ?", (chain,))
 
     def lost_layers(self) -> list[LayerRow]:
-        """Those written before the last boot that no syncfs had covered."""
+        """Those written before the last boot that nothing had flushed."""
         return [LayerRow(*row) for row in self._run(f"{_LAYER} WHERE boot IS NOT NULL AND boot != ?", (self._boot,))]
 
     def unheld_layers(self) -> list[LayerRow]:

@@ -10,15 +10,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NoReturn, Self
 
 from atoll.errors import InvalidInput, LimitExceeded, NotSupported, SystemFailure
 from atoll.images.attributes import Dresser
+from atoll.images.directories import DIRECTORY, Directories
 from atoll.images.filedata import pieces, write_all, write_sparse
 from atoll.images.tar import Entry, Kind, TarReader
 from atoll.images.treewalk import OPAQUE, remove_below
@@ -29,8 +28,6 @@ WHITEOUT_META = b".wh..wh."
 WHITEOUT_OPAQUE = b".wh..wh..opq"
 ENTRIES_MAX = 5_000_000
 DISK_RESERVE = 256 << 20  # bytes an archive must leave free
-DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
-_OPEN_DIRECTORIES = 64  # archives come in the order of a walk: a few ancestors are enough
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _BAD_ENTRY = (errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP, errno.EFBIG, errno.EILSEQ)
 
@@ -97,33 +94,28 @@ def clean_name(name: bytes) -> bytes:
     return b"/".join(parts)
 
 
-@contextmanager
-def _naming(entry: Entry) -> Iterator[None]:
-    """Gives errors their entry's name, and the kernel's refusals their class."""
-    try:
-        yield
-    except InvalidInput as error:
+_RAISED = (InvalidInput, OSError)
+
+
+def _refuse(entry: Entry, error: InvalidInput | OSError) -> NoReturn:
+    """Raises `error` with its entry's name, the kernel's refusals by their class."""
+    if isinstance(error, InvalidInput):
         raise InvalidInput(f"archive entry {entry}: {error}") from error
-    except OSError as error:
-        if error.errno in _BAD_ENTRY:
-            raise InvalidInput(f"archive entry {entry}: {error.strerror}") from error
-        raise SystemFailure(f"unpack archive entry {entry}", error.errno or errno.EIO) from error
+    if error.errno in _BAD_ENTRY:
+        raise InvalidInput(f"archive entry {entry}: {error.strerror}") from error
+    raise SystemFailure(f"unpack archive entry {entry}", error.errno or errno.EIO) from error
 
 
 class Extractor:
-    """The state of one unpacking: open directories, attributes to set at the end, what was spent.
+    """The state of one unpacking: its directories, and what was spent.
 
     A context manager: `add` each entry, then `finish`. For those who have entries without a tar; others call `extract_tar`.
     """
 
     def __init__(self, root: int, policy: Policy, lowers: Sequence[Path]) -> None:
-        self._root = root
         self._policy = policy
-        self._lowers = [os.open(path, DIRECTORY | os.O_CLOEXEC) for path in lowers]
-        self._open: OrderedDict[bytes, int] = OrderedDict()
-        self._stale: list[int] = []  # forgotten, but a caller may still hold one: closed with the next entry
-        self._pending: dict[bytes, Entry] = {}
-        self._whiteouts: set[bytes] = set()
+        self._directories = Directories(root, lowers)
+        self._into = clean_name(policy.into)
         # In a layer being made no directory is setgid yet, so new files are ours already: a call saved for most.
         self._dresser = Dresser(owned_when_made=policy.whiteouts)
         self._left = policy.bytes_max if policy.bytes_max is not None else _spare(root)
@@ -134,65 +126,67 @@ class Extractor:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._forget_open()
-        for fd in (*self._stale, *self._lowers):
-            os.close(fd)
+        self._directories.close()
 
     def add(self, entry: Entry, data: Iterator[memoryview]) -> None:
-        while self._stale:
-            os.close(self._stale.pop())
+        self._directories.close_stale()
         self.entries += 1
         if self.entries > self._policy.entries_max:
             raise LimitExceeded(f"the archive has more than {self._policy.entries_max} entries")
-        with _naming(entry):
+        try:
             path = clean_name(entry.name)
             if self._policy.rename is not None:
                 renamed = self._policy.rename(path)
                 if renamed is None:
                     return
                 path = clean_name(renamed)
-            if self._policy.into:
-                path = b"/".join(part for part in (clean_name(self._policy.into), path) if part)
+            if self._into:
+                path = self._into + b"/" + path if path else self._into
             if self._policy.owner is not None:
                 entry.uid, entry.gid = self._policy.owner
             self._make(entry, path, data)
+        except _RAISED as error:
+            _refuse(entry, error)
 
     def adopt(self, entry: Entry, parent: int, name: str) -> None:
         """Makes a file of one outside that has all of `entry`'s attributes: a hard link to `name` in the directory `parent`.
 
         Raises SystemFailure, with EXDEV where the two are of different file systems.
         """
-        with _naming(entry):
+        try:
             path = clean_name(entry.name)
             directory, _, base = path.rpartition(b"/")
-            place = self._directory(directory)
+            place = self._directories.open(directory)
             self._place(place, path, base, entry, lambda: os.link(name, base, src_dir_fd=parent, dst_dir_fd=place, follow_symlinks=False))
+        except _RAISED as error:
+            _refuse(entry, error)
         self.size += entry.size
 
     def finish(self) -> None:
         """Gives directories their attributes, children before parents."""
-        for path, entry in reversed(self._pending.items()):
-            with _naming(entry):
-                try:
-                    fd = open_in_root(self._root, path or b".", DIRECTORY | os.O_NOFOLLOW)
-                except OSError as error:
-                    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
-                        continue  # a later member took its place
-                    raise
-                try:
-                    self._dresser.dress(fd, entry)
-                finally:
-                    os.close(fd)
+        for path, entry in self._directories.pending():
+            try:
+                fd = self._directories.open_again(path)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    continue  # a later member took its place
+                _refuse(entry, error)
+            try:
+                self._dresser.dress(fd, entry)
+            except OSError as error:
+                _refuse(entry, error)
+            finally:
+                os.close(fd)
 
     # members -------------------------------------------------------------------------------------------------------------------------
     def _make(self, entry: Entry, path: bytes, data: Iterator[memoryview]) -> None:
         if not path:
             if entry.kind is Kind.DIRECTORY:
-                self._pending[b""] = entry
+                self._directories.dress_later(b"", entry)
                 return
             raise InvalidInput("it would replace the root")
         directory, _, name = path.rpartition(b"/")
-        parent = self._directory(directory)
+        parent = self._directories.open(directory)
         if self._policy.whiteouts and name.startswith(WHITEOUT):
             self._whiteout(parent, directory, name)
         elif entry.kind is Kind.DIRECTORY:
@@ -212,13 +206,12 @@ class Extractor:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
             if not _is_directory(parent, name):
-                hidden = path in self._whiteouts
+                hidden = path in self._directories.whiteouts
                 self._clear(parent, path, name, entry)
                 os.mkdir(name, 0o700, dir_fd=parent)
                 if hidden:  # what stood below stays hidden
-                    self._set_opaque(self._directory(path))
-        self._pending.pop(path, None)
-        self._pending[path] = entry
+                    _set_opaque(self._directories.open(path))
+        self._directories.dress_later(path, entry)
 
     def _make_file(self, parent: int, path: bytes, name: bytes, entry: Entry, data: Iterator[memoryview]) -> None:
         self._spend(entry)
@@ -246,27 +239,28 @@ class Extractor:
             raise InvalidInput("its hard link points out of the root") from None
         if self._policy.rename is not None:
             target = clean_name(self._policy.rename(target) or target)
-        if self._policy.into:
-            target = b"/".join(part for part in (clean_name(self._policy.into), target) if part)
+        if self._into:
+            target = self._into + b"/" + target if target else self._into
         if target == path:
             raise InvalidInput("it is a hard link to itself")
         directory, _, base = target.rpartition(b"/")
         try:
-            source = open_in_root(self._root, directory or b".", DIRECTORY)
+            source = open_in_root(self._directories.root, directory or b".", DIRECTORY)
         except OSError:
             self._link_below(parent, path, name, target, entry)
             return
         try:
-            if target in self._whiteouts or not _is_linkable(source, base):
+            if target in self._directories.whiteouts or not _is_linkable(source, base):
                 self._link_below(parent, path, name, target, entry)
                 return
             self._place(parent, path, name, entry, lambda: os.link(base, name, src_dir_fd=source, dst_dir_fd=parent, follow_symlinks=False))
         finally:
             os.close(source)
+        self._dresser.dress_link(parent, name, entry)
 
     def _link_below(self, parent: int, path: bytes, name: bytes, target: bytes, entry: Entry) -> None:
         """A hard link into a lower layer becomes a copy, which is what writing to either name would make of it."""
-        for lower in self._lowers:
+        for lower in self._directories.lowers:
             try:
                 fd = open_in_root(lower, target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             except OSError:
@@ -301,7 +295,7 @@ class Extractor:
 
     def _whiteout(self, parent: int, directory: bytes, name: bytes) -> None:
         if name == WHITEOUT_OPAQUE:
-            self._set_opaque(parent)
+            _set_opaque(parent)
             return
         if name.startswith(WHITEOUT_META):
             return  # AUFS's own books
@@ -313,72 +307,12 @@ class Extractor:
             os.mknod(hidden, stat.S_IFCHR, 0, dir_fd=parent)
         except FileExistsError:
             # Whiteouts hide lower layers only (layer.md): what this layer has made stays.
-            if path not in self._whiteouts and _is_directory(parent, hidden):
-                self._set_opaque(self._directory(path))
+            if path not in self._directories.whiteouts and _is_directory(parent, hidden):
+                _set_opaque(self._directories.open(path))
             return
         except PermissionError:
             raise NotSupported("overlay whiteouts are devices, which only root may make") from None
-        self._whiteouts.add(path)
-
-    # directories ---------------------------------------------------------------------------------------------------------------------
-    def _directory(self, path: bytes) -> int:
-        """An open descriptor of the directory, made with its parents where missing. It stays ours to close."""
-        if not path:
-            return self._root
-        fd = self._open.get(path)
-        if fd is not None:
-            self._open.move_to_end(path)
-            return fd
-        try:
-            fd = open_in_root(self._root, path, DIRECTORY)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                raise
-            fd = self._make_parent(path)
-        self._open[path] = fd
-        if len(self._open) > _OPEN_DIRECTORIES:
-            self._stale.append(self._open.popitem(last=False)[1])
-        return fd
-
-    def _make_parent(self, path: bytes) -> int:
-        directory, _, name = path.rpartition(b"/")
-        parent = self._directory(directory)
-        try:
-            os.mkdir(name, 0o755, dir_fd=parent)
-        except FileExistsError:
-            if path not in self._whiteouts:
-                raise InvalidInput(f"{path.decode('utf-8', 'backslashreplace')} is not a directory here") from None
-            self._unlink(parent, path, name)
-            os.mkdir(name, 0o755, dir_fd=parent)
-            fd = open_in_root(self._root, path, DIRECTORY)
-            self._set_opaque(fd)
-            return fd
-        if path not in self._pending and (like := self._below(path)) is not None:
-            self._pending[path] = like
-        return open_in_root(self._root, path, DIRECTORY)
-
-    def _below(self, path: bytes) -> Entry | None:
-        """The attributes the lower layers give a directory."""
-        for lower in self._lowers:
-            try:
-                fd = open_in_root(lower, path, DIRECTORY | os.O_NOFOLLOW)
-            except OSError:
-                continue
-            try:
-                info = os.fstat(fd)
-                xattrs = {key: os.getxattr(fd, key) for key in os.listxattr(fd)}
-            finally:
-                os.close(fd)
-            return Entry(path, Kind.DIRECTORY, stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid, 0, info.st_mtime_ns, xattrs=xattrs)
-        return None
-
-    def _forget_open(self) -> None:
-        # Through symlinks one directory has many names, so one removal forgets them all.
-        self._stale.extend(self._open.values())
-        self._open.clear()
-
-    def _set_opaque(self, fd: int) -> None:
-        os.setxattr(fd, OPAQUE, b"y")
+        self._directories.whiteouts.add(path)
 
     # replacing -----------------------------------------------------------------------------------------------------------------------
     def _place(self, parent: int, path: bytes, name: bytes, entry: Entry, make: Callable[[], None]) -> None:
@@ -397,21 +331,23 @@ class Extractor:
         if not directory:
             self._unlink(parent, path, name)
             return
-        self._forget_open()
-        for gone in [known for known in self._pending if known == path or known.startswith(path + b"/")]:
-            del self._pending[gone]
+        self._directories.removed(path)
         remove_below(parent, name)
 
     def _unlink(self, parent: int, path: bytes, name: bytes) -> None:
         os.unlink(name, dir_fd=parent)
-        self._forget_open()  # it may have been a symlink to a directory we know
-        self._whiteouts.discard(path)
+        self._directories.forget_open()  # it may have been a symlink to a directory we know
+        self._directories.whiteouts.discard(path)
 
     def _spend(self, entry: Entry) -> None:
         # Holes cost nothing now but count: a file of 8 EiB is no file anyone wants.
         self._left -= entry.size
         if self._left < 0:
             raise LimitExceeded(f"archive entry {entry}: the archive unpacks to more than there is room for")
+
+
+def _set_opaque(fd: int) -> None:
+    os.setxattr(fd, OPAQUE, b"y")
 
 
 def _is_directory(parent: int, name: bytes) -> bool:

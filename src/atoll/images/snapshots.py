@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from atoll.errors import DigestMismatch, InvalidInput, NotFound
+from atoll.images.ahead import ahead
 from atoll.images.compression import decompress
 from atoll.images.database import Database, LayerRow
 from atoll.images.extract import LAYER, extract_tar
@@ -35,6 +36,10 @@ class Snapshots:
         self._root = root
         self._scratch = scratch
         self._database = database
+
+    @property
+    def directory(self) -> Path:
+        return self._root
 
     def create(self) -> None:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -78,8 +83,8 @@ class Snapshots:
         """
         lowers = self.overlay_lowers(self.stack(parent))
         with self._new_directory() as directory:
-            with _opened(directory) as root:
-                extract_tar(decompress(chunks), root, LAYER, lowers=lowers)
+            with _opened(directory) as root, ahead(decompress(chunks)) as plain:
+                extract_tar(plain, root, LAYER, lowers=lowers)
                 if finish is not None:
                     finish(root)
             return self.adopt_now(directory, parent)
@@ -92,8 +97,8 @@ class Snapshots:
         lowers = self.overlay_lowers(self.stack(parent))
         plain = _Hashing(decompress(chunks))
         with self._new_directory() as directory:
-            with _opened(directory) as root:
-                extracted = extract_tar(plain, root, LAYER, lowers=lowers)
+            with _opened(directory) as root, ahead(plain) as pieces:
+                extracted = extract_tar(pieces, root, LAYER, lowers=lowers)
             if plain.digest != diff_id:
                 raise DigestMismatch(f"layer {diff_id} unpacks to content of {plain.digest}: refused")
             return self._keep(directory, parent, plain.digest, extracted.size, plain.size, ours=False)

@@ -7,7 +7,6 @@ called on one event loop. `users` tells which containers use which images, so th
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -24,6 +23,7 @@ from atoll.images.bridge import consume, produce
 from atoll.images.catalog import Catalog, canonical, new_config
 from atoll.images.collector import Collector, ContentLock, Leases
 from atoll.images.database import Database
+from atoll.images.durability import Durability
 from atoll.images.layertar import LayerTars
 from atoll.images.model import Descriptor, Image, Layer, Platform, Progress, Users, no_users, nothing
 from atoll.images.reference import Reference, parse
@@ -32,7 +32,6 @@ from atoll.images.registry_session import RegistrySettings
 from atoll.images.remote import Remote
 from atoll.images.removal import Remover
 from atoll.images.snapshots import Snapshots
-from atoll.kernel.openat2 import syncfs
 from atoll.units import timestamp
 
 
@@ -60,6 +59,7 @@ class ImageStore:
         self.blobs = Blobs(self._root / "blobs", scratch)
         self.snapshots = Snapshots(self._root / "l", scratch, self._database)
         self.leases = Leases(self._database, self.snapshots)
+        self._durability = Durability(self._root, self._database, self.blobs, self.snapshots)
         self._tars = LayerTars(self._database, self.blobs, self.snapshots)
         self._catalog = Catalog(self._database, self.blobs, self.snapshots, clock)
         self._collector = Collector(self._database, self.blobs, self.snapshots, scratch, users)
@@ -82,10 +82,12 @@ class ImageStore:
         self.snapshots.create()
         self._database.open()
         if alone:
+            self._durability.restore()
             self._collector.recover()
             self._lock.share()
 
     def close(self) -> None:
+        self._durability.close()
         self._database.close()
         self._lock.close()
 
@@ -95,16 +97,7 @@ class ImageStore:
 
     async def settle(self) -> None:
         """Returns when all content is on disk: what was made before survives a power failure."""
-        chains = self._database.unsynced_layers()
-        await asyncio.to_thread(self._sync)
-        self._database.mark_synced(chains)
-
-    def _sync(self) -> None:
-        fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            syncfs(fd)
-        finally:
-            os.close(fd)
+        await asyncio.to_thread(self._durability.settle)
 
     # naming --------------------------------------------------------------------------------------------------------------------------
     def resolve(self, reference: str) -> Image:
@@ -242,6 +235,10 @@ class ImageStore:
         if not wanted:
             raise InvalidInput("no images to save")
         return produce(ArchiveWriter(self.blobs, self._tars).write(list(wanted.values())))
+
+    def archive(self, image: Image, names: Sequence[Reference]) -> AsyncIterator[bytes]:
+        """The same of one image, under NAMES that it need not have here."""
+        return produce(ArchiveWriter(self.blobs, self._tars).write([(image, names)]))
 
     def _named(self, text: str) -> Iterator[tuple[Image, Reference | None]]:
         image = self.find(text)

@@ -12,6 +12,7 @@ import binascii
 import enum
 import struct
 import urllib.parse
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ NUMBER_MAX = (1 << 63) - 1
 NS = 1_000_000_000
 _ZERO = bytes(BLOCK)
 _SPACES = sum(b" " * 8)
+_ADLER = 65521  # the modulus of RFC 1950's checksum
 _HEADER = struct.Struct("100s8s8s8s12s12s8sc100s6s2s32s32s8s8s155s12s")
 
 
@@ -289,7 +291,7 @@ def _check(block: bytes, field_: bytes) -> None:
         stated = _number(field_)
     except TarError:
         stated = -1
-    if sum(block) - sum(block[148:156]) + _SPACES != stated:
+    if zlib.adler32(block) & 0xFFFF != (1 + stated + sum(field_) - _SPACES) % _ADLER:  # its low half is one and the bytes' sum, in C
         signed = sum(byte - 256 if byte > 127 else byte for byte in block[:148] + block[156:]) + _SPACES
         if signed != stated:  # some old writers summed signed bytes
             raise TarError("not a tar archive, or a broken one: a header's checksum is wrong")
@@ -304,7 +306,7 @@ def _number(raw: bytes) -> int:
         if abs(value) > NUMBER_MAX:
             raise TarError("a number in a header does not fit in 63 bits")
         return value
-    text = raw.split(b"\0", 1)[0].strip(b" ")
+    text = raw[:-1] if raw[-1:] == b"\0" and raw[:-1].isdigit() else raw.split(b"\0", 1)[0].strip(b" ")  # nearly all are as the first
     if not text:
         return 0
     try:
