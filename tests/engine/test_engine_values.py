@@ -213,9 +213,9 @@ def test_the_image_fills_what_the_user_leaves_open():
 
 
 def test_health_checks_merge():
-    base = {"Test": ["CMD", "x"], "Interval": 5, "Retries": 2}
+    base = {"Test": ["CMD", "x"], "Interval": 5_000_000, "Retries": 2}
     assert merge_health(base, None) == base
-    assert merge_health(base, {"Interval": 7, "Retries": 0}) == {"Test": ["CMD", "x"], "Interval": 7, "Retries": 2}
+    assert merge_health(base, {"Interval": 7_000_000, "Retries": 0}) == {"Test": ["CMD", "x"], "Interval": 7_000_000, "Retries": 2}
     with pytest.raises(InvalidInput):
         merge_health(None, {"Test": ["NONSENSE", "x"]})
 

@@ -110,6 +110,9 @@ async def read_json(request: Request) -> dict[str, Any]:
     raw = await request.body()
     if not raw.strip():
         return {}
+    kind = (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":  # what a form of a web page could send
+        raise errors.InvalidInput(f"unsupported Content-Type header ({kind[:80]}): must be 'application/json'")
     try:
         value = orjson.loads(raw)  # bounded in depth, and strict: no NaN, no lone surrogates, nothing that could not be written again
     except orjson.JSONDecodeError as error:

@@ -128,6 +128,9 @@ class Engine:
             record = container.record
             is_running = container.is_up or container.status in {Status.STARTING, Status.RESTARTING}
             yield ImageUser(record.id, record.image, record.image_name, is_running)
+            for row in record.mounts:
+                if row["type"] == "image":
+                    yield ImageUser(record.id, row["image"], row["source"], is_running)
 
     def _volume_users(self, name: str) -> list[str]:
         return [item.id for item in self.registry if any(row["name"] == name for row in item.record.mounts)]

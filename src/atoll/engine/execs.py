@@ -92,7 +92,7 @@ class Execs:
         made = Exec(new_id(), container, config)
         self._execs[made.id] = made
         container.exec_ids.append(made.id)
-        self._services.container_event(container, f"exec_create: {' '.join(config['Cmd'])}", execID=made.id)
+        self.event(made, f"exec_create: {' '.join(config['Cmd'])}")
         return made.id
 
     def _forget_old(self) -> None:
@@ -134,6 +134,7 @@ class Execs:
             "stderr": config["AttachStderr"] and not terminal,
         }
         ends = Attach(**streams) if attach else None
+        self.event(item, f"exec_start: {' '.join(config['Cmd'])}")  # before its end can be told
         try:
             item.pid = await self._services.runtime.exec(
                 container.id, item.id, process, stdin=attach and config["AttachStdin"], attach=ends
@@ -143,8 +144,10 @@ class Execs:
                 ends.close()
             item.finish(error.exit_code if isinstance(error, StartFailed) else 126)
             raise
-        self._services.container_event(container, f"exec_start: {' '.join(config['Cmd'])}", execID=item.id)
         return Session(ends) if ends is not None else None
+
+    def event(self, item: Exec, action: str, **attributes: str) -> None:
+        self._services.container_event(item.container, action, execID=item.id, **attributes)
 
     def _on_exit(self, status: ExitStatus) -> None:
         if status.exec_id is None:
@@ -157,7 +160,7 @@ class Execs:
             item.finish(status.code)
             with contextlib.suppress(ValueError):
                 item.container.exec_ids.remove(item.id)
-            self._services.container_event(item.container, "exec_die", execID=item.id, exitCode=str(status.code))
+            self.event(item, "exec_die", exitCode=str(status.code))
 
     async def resize(self, exec_id: str, width: int, height: int) -> None:
         item = self.get(exec_id)

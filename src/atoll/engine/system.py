@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from atoll import __version__, units
 from atoll.engine import runtimes
-from atoll.engine.containers.config import LOG_DRIVERS
 from atoll.engine.containers.listing import tree_size
+from atoll.engine.containers.log_options import LOG_DRIVERS
 from atoll.engine.edge import API_VERSION, MIN_API_VERSION
 from atoll.errors import InvalidInput
 from atoll.images import Platform

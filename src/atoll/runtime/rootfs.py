@@ -16,8 +16,8 @@ from typing import Any
 from atoll.errors import InvalidInput, SystemFailure
 from atoll.kernel import inroot, mounts
 from atoll.kernel.cgroups import Cgroup
-from atoll.runtime import mount_options
-from atoll.runtime.constants import SUBPATH
+from atoll.runtime import borrowed, mount_options
+from atoll.runtime.constants import MOUNT_NAMESPACE, SUBPATH
 
 _MOUNT_DATA_MAX = 4000  # bytes; mount(2) takes one page
 _DEFAULT_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
@@ -87,6 +87,8 @@ def mount_all(root: int, spec: Mapping[str, Any], cgroup: Cgroup, before_cgroup:
         try:
             if kind == "bind" or options.bind:
                 _bind(root, mount["source"], destination, options)
+            elif kind == "overlay":
+                borrowed.mount_layers(root, destination, options)
             elif kind == "cgroup":
                 if not entered:
                     before_cgroup()
@@ -109,7 +111,9 @@ def _source(source: str, options: mount_options.MountOptions) -> int:
     """A detached copy of what is to be bound. A part of a volume is opened and copied by descriptor: whoever has the volume already may put
     a symlink in its place at any moment (CVE-2021-25741).
     """
-    part = options.value(SUBPATH)
+    part, elsewhere = options.value(SUBPATH), options.value(MOUNT_NAMESPACE)
+    if elsewhere is not None:
+        return borrowed.from_namespace(elsewhere, source, recursive=options.recursive)
     if part is None:
         return mounts.clone_tree(source, recursive=options.recursive)
     volume = os.open(source, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -7,7 +7,7 @@ makes its arguments from the record. What the host trusts is added last, to the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from atoll.engine.containers.record import Container, Record
 from atoll.engine.settings import Settings
 from atoll.errors import InvalidInput, NotSupported
 from atoll.runtime import cdi, default_spec
-from atoll.runtime.constants import SUBPATH
+from atoll.runtime.constants import LAYER, MOUNT_NAMESPACE, SUBPATH
 from atoll.runtime.devices import Device, host_devices
 from atoll.runtime.resources import from_host_config
 from atoll.runtime.spec import merge_env
@@ -29,17 +29,26 @@ DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 PidOf = Callable[[str], int]
 """The main process of another container, by name or id; raises where it does not run."""
+LayersOf = Callable[[str], Sequence[Path]]
+"""The directories of an image's layers, the top first, by its id."""
 
 
 def make_spec(
-    container: Container, *, netns: str | None, sources: Mapping[str, Path], pid_of: PidOf, settings: Settings, trust: Trust
+    container: Container,
+    *,
+    netns: str | None,
+    sources: Mapping[str, Path],
+    layers: LayersOf,
+    pid_of: PidOf,
+    settings: Settings,
+    trust: Trust,
 ) -> dict[str, Any]:
     """The OCI config. `netns` is the path of the network namespace, None for the host's; `sources` the volumes' directories by name."""
     record = container.record
     config, host = record.config, record.host
     options = security_options(host["SecurityOpt"] or ())
     args = command_line(record)
-    mounts = [oci_mount(MountPoint.from_row(row), sources) for row in record.mounts]
+    mounts = [oci_mount(MountPoint.from_row(row), sources, layers) for row in record.mounts]
     spec = default_spec(
         args=args,
         env=environment(record),
@@ -107,12 +116,12 @@ def _shared_memory(host: Mapping[str, Any], pid_of: PidOf) -> list[dict[str, Any
     """The /dev/shm of the container whose IPC namespace is joined, or of the host."""
     mode = host["IpcMode"]
     if mode.startswith("container:"):
-        source = f"/proc/{pid_of(mode.removeprefix('container:'))}/root/dev/shm"
+        elsewhere = [f"{MOUNT_NAMESPACE}=/proc/{pid_of(mode.removeprefix('container:'))}/ns/mnt"]
     elif mode == "host":
-        source = SHM
+        elsewhere = []
     else:
         return []
-    return [{"destination": SHM, "type": "bind", "source": source, "options": ["rbind", "rprivate"]}]
+    return [{"destination": SHM, "type": "bind", "source": SHM, "options": ["rbind", "rprivate", *elsewhere]}]
 
 
 def _network_files(container: Container, mounts: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -127,11 +136,14 @@ def _network_files(container: Container, mounts: list[dict[str, Any]]) -> list[d
     return found
 
 
-def oci_mount(point: MountPoint, sources: Mapping[str, Path]) -> dict[str, Any]:
+def oci_mount(point: MountPoint, sources: Mapping[str, Path], layers: LayersOf) -> dict[str, Any]:
     access = "rw" if point.rw else "ro"
     if point.type == "tmpfs":
         options = ["nosuid", "nodev", "noexec", *point.options]
         return {"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options}
+    if point.type == "image":
+        options = ["ro", *(f"{LAYER}={layer}" for layer in layers(point.image)), *([f"{SUBPATH}={point.subpath}"] if point.subpath else [])]
+        return {"destination": point.destination, "type": "overlay", "source": "overlay", "options": options}
     source = point.source
     options = ["rbind" if point.recursive else "bind", access, point.propagation or "rprivate"]
     if point.type == "volume":

@@ -8,22 +8,23 @@ over, as Docker does. What Atoll cannot do (another log driver, a cgroup parent)
 from __future__ import annotations
 
 import copy
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from atoll import units
 from atoll.engine.containers import requests
+from atoll.engine.containers.log_options import log_config
 from atoll.errors import InvalidInput, NotSupported
 from atoll.runtime.resources import from_host_config
 from atoll.runtime.spec import MASKED_PATHS, READONLY_PATHS
+from atoll.units import NS
 
 Table = Mapping[str, tuple[str, Any]]
 """Field to (kind, default). Kinds: text, truth, int, number, texts (list), words (list or one string), map (string to string), set (keys
 to empty objects), object, objects (list), any."""
 
 SHM_DEFAULT = 64 << 20  # bytes, Docker's
-LOG_DRIVERS = ("json-file", "local", "none")
 RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -267,6 +268,11 @@ def check_resources(host: Mapping[str, Any]) -> None:
     swappiness = host["MemorySwappiness"]
     if swappiness is not None and not -1 <= swappiness <= 100:
         raise InvalidInput(f"Invalid value: {swappiness}, valid memory swappiness range is 0-100")
+    available = os.cpu_count() or 1
+    if host["NanoCpus"] < 0 or host["NanoCpus"] > available * NS:
+        raise InvalidInput(f"range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available")
+    if host["CpusetCpus"]:
+        _check_cpuset(host["CpusetCpus"], available)
     if host["CpuPeriod"] and not 1000 <= host["CpuPeriod"] <= 1_000_000:
         raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < host["CpuQuota"] < 1000:
@@ -278,17 +284,11 @@ def check_resources(host: Mapping[str, Any]) -> None:
             raise InvalidInput(f"ulimit soft limit must be less than or equal to hard limit: {limit.get('Soft')} > {limit.get('Hard')}")
 
 
-def log_config(given: Mapping[str, Any]) -> dict[str, Any]:
-    kind, options = given.get("Type") or "json-file", given.get("Config") or {}
-    if kind not in LOG_DRIVERS:
-        raise InvalidInput(f"logger: no log driver named '{kind}' is registered: use one of {', '.join(LOG_DRIVERS)}")
-    if not isinstance(options, dict) or not all(isinstance(value, str) for value in options.values()):
-        raise InvalidInput("invalid JSON: field HostConfig.LogConfig.Config: must map strings to strings")
-    if "max-size" in options:
-        units.parse_bytes(options["max-size"])
-    if not re.fullmatch(r"0*[1-9][0-9]{0,3}", options.get("max-file", "1"), re.ASCII):
-        raise InvalidInput(f"invalid log option max-file: {options['max-file']}")
-    return {"Type": kind, "Config": options}
+def _check_cpuset(text: str, available: int) -> None:
+    if not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*", text, re.ASCII):
+        raise InvalidInput(f"Invalid value {text} for cpuset cpus")
+    if any(int(number) >= available for number in re.findall(r"[0-9]+", text)):
+        raise InvalidInput(f"Requested CPUs are not available - requested {text}, available: 0-{available - 1}")
 
 
 def restart_policy(given: Mapping[str, Any]) -> dict[str, Any]:

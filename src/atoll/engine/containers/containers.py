@@ -21,7 +21,8 @@ from atoll.engine.filters import Filters
 from atoll.engine.services import Services
 from atoll.engine.streams import Session
 from atoll.engine.times import parse_moment
-from atoll.errors import Conflict, InvalidInput, NotFound
+from atoll.errors import Conflict, InvalidInput, NotFound, NotSupported
+from atoll.images import Platform
 from atoll.runtime import Attach, ExitStatus
 from atoll.runtime.resources import from_host_config
 
@@ -51,8 +52,8 @@ class Containers:
         container, _ = await self._creator.create(name, body)
         return container.id
 
-    async def create_from_client(self, name: str | None, body: Mapping[str, Any]) -> dict[str, Any]:
-        container, warnings = await self._creator.create(name, body, trusted=False)
+    async def create_from_client(self, name: str | None, body: Mapping[str, Any], platform: Platform | None = None) -> dict[str, Any]:
+        container, warnings = await self._creator.create(name, body, platform, trusted=False)
         return {"Id": container.id, "Warnings": warnings}
 
     async def start(self, reference: str) -> None:
@@ -208,7 +209,7 @@ class Containers:
 
     def log_batches(self, container: Container, selection: Selection, *, follow: bool) -> Batches:
         if container.record.host["LogConfig"]["Type"] == "none":
-            raise InvalidInput("configured logging driver does not support reading")
+            raise NotSupported("configured logging driver does not support reading")
         ended = self.waiter(container, "not-running") if follow else None
         return logs.read(container.paths.log, selection, ended)
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from atoll.engine import runtimes
@@ -23,8 +24,10 @@ from atoll.engine.containers.signals import parse_signal
 from atoll.engine.names import new_id
 from atoll.engine.services import Services
 from atoll.errors import InvalidInput, NotFound
-from atoll.images import Image
+from atoll.images import Image, Platform
 from atoll.runtime.spec import capability_set, merge_env
+
+MIN_HEALTH_NS = 1_000_000  # a millisecond
 
 
 class Creator:
@@ -32,7 +35,9 @@ class Creator:
         self._services = services
         self._clock = clock
 
-    async def create(self, name: str | None, body: Mapping[str, Any], *, trusted: bool = True) -> tuple[Container, list[str]]:
+    async def create(
+        self, name: str | None, body: Mapping[str, Any], platform: Platform | None = None, *, trusted: bool = True
+    ) -> tuple[Container, list[str]]:
         """The container and warnings. `trusted`: asked for in process. Raises NotFound (the image), Conflict (the name), InvalidInput."""
         services = self._services
         config, host = container_config(body), host_config(body.get("HostConfig"))
@@ -42,6 +47,8 @@ class Creator:
         if not config["Image"]:
             raise InvalidInput("no image specified: the field Image is empty")
         image = services.images.resolve(config["Image"])
+        if platform is not None:
+            check_platform(config["Image"], image, platform)
         image_name = config["Image"]
         adopt(config, image)
         self._check(config, host, given, trusted=trusted)
@@ -90,7 +97,7 @@ class Creator:
         services = self._services
         new_volumes: list[str] = []
         try:
-            points = mounts.plan(record.config, record.host, self._mounts_of)
+            points = [self._with_image(point) for point in mounts.plan(record.config, record.host, self._mounts_of)]
             container = services.registry.add(record)
         except BaseException:
             services.registry.release(record.name, record.id)
@@ -114,6 +121,14 @@ class Creator:
             services.events.publish("volume", "create", volume, {"driver": "local"})
         services.container_event(container, "create")
         return container
+
+    def _with_image(self, point: mounts.MountPoint) -> mounts.MountPoint:
+        if point.type != "image":
+            return point
+        image = self._services.images.find(point.source)
+        if image is None:
+            raise InvalidInput(f'invalid mount config for type "image": No such image: {point.source}: pull it first')
+        return replace(point, image=image.id)
 
     def _mounts_of(self, name: str) -> list[mounts.MountPoint]:
         return [mounts.MountPoint.from_row(row) for row in self._services.registry.get(name).record.mounts]
@@ -141,6 +156,13 @@ def adopt(config: dict[str, Any], image: Image) -> None:
     config["Healthcheck"] = merge_health(base.get("Healthcheck"), config["Healthcheck"])
 
 
+def check_platform(name: str, image: Image, wanted: Platform) -> None:
+    """Raises NotFound where the image is of another platform: clients then pull the one that is wanted."""
+    own = Platform(*(str(image.config.get(name) or "") for name in ("os", "architecture", "variant")))
+    if (own.os, own.architecture) != (wanted.os, wanted.architecture) or (wanted.variant and own.variant not in {"", wanted.variant}):
+        raise NotFound(f"image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {own}")
+
+
 def merge_health(base: dict[str, Any] | None, own: dict[str, Any] | None) -> dict[str, Any] | None:
     """The user's health check, each of its empty fields taken from the image's."""
     if not own:
@@ -148,7 +170,7 @@ def merge_health(base: dict[str, Any] | None, own: dict[str, Any] | None) -> dic
     merged = {**(base or {}), **{name: value for name, value in own.items() if value}}
     for name in ("Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"):
         value = merged.get(name, 0)
-        if not isinstance(value, int) or value < 0:
+        if not isinstance(value, int) or value < 0 or (name != "Retries" and 0 < value < MIN_HEALTH_NS):
             raise InvalidInput(f"{name} in Healthcheck cannot be negative or less than 1ms")
     test = merged.get("Test")
     if test is not None and not (isinstance(test, list) and all(isinstance(word, str) for word in test)):

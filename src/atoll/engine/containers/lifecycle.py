@@ -20,8 +20,9 @@ import orjson
 from atoll import units
 from atoll.engine import runtimes
 from atoll.engine.containers import bundle, health, layers, restart
+from atoll.engine.containers.log_options import rotation
 from atoll.engine.containers.mounts import MountPoint
-from atoll.engine.containers.record import Container, Status
+from atoll.engine.containers.record import Container, Record, Status
 from atoll.engine.containers.rootfs import clear_volatile
 from atoll.engine.containers.signals import parse_signal
 from atoll.engine.services import Services
@@ -87,25 +88,31 @@ class Lifecycle:
 
     async def _start(self, container: Container, attach: Attach | None) -> None:
         services, record = self._services, container.record
+        self._check_ipc(record)
         sources = self._mount_volumes(container)
         clear_volatile(container)
         netns, endpoints = await services.networker.connect(container)
         try:
             spec = bundle.make_spec(
-                container, netns=netns, sources=sources, pid_of=self._pid_of, settings=services.settings, trust=services.trust
+                container,
+                netns=netns,
+                sources=sources,
+                layers=lambda image: services.images.snapshots.overlay_lowers(services.images.resolve(image)),
+                pid_of=self._pid_of,
+                settings=services.settings,
+                trust=services.trust,
             )
             (container.paths.root / "config.json").write_bytes(orjson.dumps(spec))
             image = services.images.resolve(record.image)
             rootfs = layers.overlay(services.images, image, services.init_layer, container.paths.upper, container.paths.work)
-            options = record.host["LogConfig"]
-            limit = options["Config"].get("max-size")
+            log_max_size, log_max_files = rotation(record.host["LogConfig"])
             pid = await services.runtime.start(
                 container.id,
                 container.paths.root,
                 rootfs=rootfs,
-                log=None if options["Type"] == "none" else container.paths.log,
-                log_max_size=units.parse_bytes(limit) if limit else None,
-                log_max_files=int(options["Config"].get("max-file", "1")) if limit else None,
+                log=None if record.host["LogConfig"]["Type"] == "none" else container.paths.log,
+                log_max_size=log_max_size,
+                log_max_files=log_max_files,
                 stdin=record.config["OpenStdin"],
                 stdin_once=record.config["StdinOnce"],
                 attach=attach,
@@ -118,6 +125,15 @@ class Lifecycle:
         container.save(status=Status.RUNNING, pid=pid, started_ns=time.time_ns(), endpoints=endpoints, exit_code=0, oom_killed=False)
         services.container_event(container, "start")
         health.begin(container, services)
+
+    def _check_ipc(self, record: Record) -> None:
+        mode = record.host["IpcMode"]
+        if mode.startswith("container:"):
+            donor = self._services.registry.get(mode.removeprefix("container:"))
+            if donor.record.host["IpcMode"] != "shareable":
+                raise Conflict(
+                    f"can't join IPC of container {donor.id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+                )
 
     def _pid_of(self, reference: str) -> int:
         other = self._services.registry.get(reference)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote_plus
 
+from atoll.engine.containers.log_options import compiled
 from atoll.engine.containers.record import Record
-from atoll.errors import InvalidInput
 
 _FIELD = re.compile(r"\{\{\s*\.(\w+)\s*\}\}")
 
@@ -42,13 +42,3 @@ def _fields(record: Record) -> dict[str, str]:
         "ImageName": record.image_name,
         "DaemonName": "docker",
     }
-
-
-def compiled(options: dict[str, str], name: str) -> re.Pattern[str] | None:
-    """Raises InvalidInput where the option is no regular expression."""
-    if not options.get(name):
-        return None
-    try:
-        return re.compile(options[name])
-    except re.error as error:
-        raise InvalidInput(f"invalid log option {name}: {error}") from error

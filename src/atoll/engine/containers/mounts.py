@@ -27,14 +27,15 @@ _TMPFS_OPTION = re.compile(r"[a-z]+(?:=[A-Za-z0-9.%_-]+)?", re.ASCII)
 _BIND: Table = {"Propagation": ("text", ""), "NonRecursive": ("truth", False), "CreateMountpoint": ("truth", False)}
 _VOLUME: Table = {"NoCopy": ("truth", False), "Labels": ("map", {}), "DriverConfig": ("object", {}), "Subpath": ("text", "")}
 _DRIVER: Table = {"Name": ("text", ""), "Options": ("map", {})}
+_IMAGE: Table = {"Subpath": ("text", "")}
 _TMPFS: Table = {"SizeBytes": ("int", 0), "Mode": ("int", 0), "Options": ("any", [])}
 
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """One mount. `source` is a host path (empty for tmpfs); `name` and `driver` are a volume's."""
+    """One mount. `source` is a host path (empty for tmpfs, a reference for image); `name` and `driver` are a volume's."""
 
-    type: str  # bind, volume, tmpfs
+    type: str  # bind, volume, tmpfs, image
     destination: str
     source: str = ""
     name: str = ""
@@ -50,6 +51,7 @@ class MountPoint:
     anonymous: bool = False
     labels: tuple[tuple[str, str], ...] = ()
     driver_options: tuple[tuple[str, str], ...] = ()
+    image: str = ""  # its id
 
     def wire(self) -> dict[str, Any]:
         """The MountPoint of inspect and list."""
@@ -166,7 +168,7 @@ def parse_mount(body: Mapping[str, Any]) -> MountPoint:
     source = body.get("Source") or ""
     options = {
         name: read(body.get(name) or {}, table, f"HostConfig.Mounts.{name}.")
-        for name, table in (("BindOptions", _BIND), ("VolumeOptions", _VOLUME), ("TmpfsOptions", _TMPFS))
+        for name, table in (("BindOptions", _BIND), ("VolumeOptions", _VOLUME), ("TmpfsOptions", _TMPFS), ("ImageOptions", _IMAGE))
     }
     if not all(isinstance(value, str) for value in (kind, target, source)):
         raise InvalidInput("invalid mount config: a field has the wrong type")
@@ -179,6 +181,8 @@ def parse_mount(body: Mapping[str, Any]) -> MountPoint:
         return _volume_mount(destination, source, rw, options["VolumeOptions"])
     if kind == "tmpfs":
         return _tmpfs_mount(destination, source, rw, options["TmpfsOptions"])
+    if kind == "image":
+        return _image_mount(destination, source, options["ImageOptions"])
     raise InvalidInput(f"mount type unknown: {kind}" if kind else "mount type unknown: the field Type is empty")
 
 
@@ -204,9 +208,6 @@ def _volume_mount(destination: str, source: str, rw: bool, options: Mapping[str,
             'only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed.'
         )
     driver = read(options["DriverConfig"], _DRIVER, "HostConfig.Mounts.VolumeOptions.DriverConfig.")
-    subpath = options["Subpath"]
-    if subpath.startswith("/") or ".." in subpath.split("/"):
-        raise InvalidInput('invalid mount config for type "volume": subpath must be a relative path within the volume')
     return MountPoint(
         "volume",
         destination,
@@ -214,11 +215,24 @@ def _volume_mount(destination: str, source: str, rw: bool, options: Mapping[str,
         driver=driver["Name"] or "local",
         mode="z",
         rw=rw,
-        subpath=subpath,
+        subpath=_subpath("volume", options["Subpath"]),
         no_copy=options["NoCopy"],
         labels=tuple(options["Labels"].items()),
         driver_options=tuple(driver["Options"].items()),
     )
+
+
+def _image_mount(destination: str, source: str, options: Mapping[str, Any]) -> MountPoint:
+    """An image's content, read-only (API 1.48)."""
+    if not source:
+        raise InvalidInput('invalid mount config for type "image": field Source must not be empty')
+    return MountPoint("image", destination, source, rw=False, subpath=_subpath("image", options["Subpath"]))
+
+
+def _subpath(kind: str, path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise InvalidInput(f'invalid mount config for type "{kind}": subpath must be a relative path within the {kind}')
+    return path
 
 
 def _tmpfs_mount(destination: str, source: str, rw: bool, options: Mapping[str, Any]) -> MountPoint:

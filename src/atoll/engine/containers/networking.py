@@ -13,7 +13,7 @@ from typing import Any
 from atoll.engine.containers.config import parse_port
 from atoll.engine.containers.inspect import Networking
 from atoll.engine.containers.record import Container
-from atoll.errors import Conflict, InvalidInput, NotFound
+from atoll.errors import Conflict, InvalidInput, NotFound, NotSupported
 from atoll.network import Networks, PortBinding, host_gateway, hosts_file, resolv_conf_file
 
 NETNS = "netns:"
@@ -41,6 +41,9 @@ def check(config: Mapping[str, Any], host: Mapping[str, Any], wanted: Mapping[st
     for name, settings in wanted.items():
         if settings is not None and not isinstance(settings, dict):
             raise InvalidInput(f"invalid JSON: field NetworkingConfig.EndpointsConfig.{name}: must be an object")
+        asked = (settings or {}).get("IPAMConfig") or {}
+        if asked.get("IPv6Address") or asked.get("LinkLocalIPs"):
+            raise NotSupported("networks have IPv4 addresses only: --ip6 and --link-local-ip are not supported")
 
 
 def wanted_networks(host: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Self
 from atoll.engine.containers.mounts import MountPoint, inside_volume
 from atoll.engine.containers.record import Container
 from atoll.engine.services import Services
-from atoll.errors import Conflict, InvalidInput
+from atoll.errors import Conflict, InvalidInput, NotFound
 from atoll.images import Image, ImageStore
 from atoll.kernel.detached import open_overlay
 from atoll.kernel.openat2 import open_in_root
@@ -97,6 +97,10 @@ def path_root(services: Services, container: Container, path: str, *, writable: 
         return
     destination = point.destination
     inner = posixpath.normpath("/" + path.lstrip("/"))[len(destination) :] or "/"
+    if point.type == "image":
+        with _image_part(services, point) as root:
+            yield root, inner
+        return
     source = inside_volume(services.volumes.mount(point.name), point.subpath) if point.type == "volume" else point.source
     if not os.path.isdir(source):
         source, inner = os.path.split(source)
@@ -105,6 +109,15 @@ def path_root(services: Services, container: Container, path: str, *, writable: 
         yield root, inner + ("/" if path.endswith("/") and not inner.endswith("/") else "")
     finally:
         os.close(root)
+
+
+@contextmanager
+def _image_part(services: Services, point: MountPoint) -> Iterator[int]:
+    """What of an image is mounted at `point`, as a directory. Raises NotFound."""
+    with ImageRoot(services.images, services.images.resolve(point.image)) as image, image.directory(point.subpath or "/") as found:
+        if found is None:
+            raise NotFound(f"the image {point.source} has no directory {point.subpath}")
+        yield found
 
 
 def is_read_only(container: Container, path: str) -> bool:

@@ -14,6 +14,7 @@ from atoll.engine.containers.containers import PRUNE_FILTERS, Condition
 from atoll.engine.containers.log_details import details
 from atoll.engine.edge import api_version, integer, read_json
 from atoll.engine.filters import Filters
+from atoll.engine.platforms import platform_of
 from atoll.engine.progress import JSON_LINES
 from atoll.engine.streams import frames
 from atoll.engine.times import parse_moment
@@ -50,7 +51,8 @@ class Routes:
 
     async def create(self, request: Request) -> Response:
         body = await read_json(request)
-        return json_response(await self._containers.create_from_client(request.query.get("name"), body), 201)
+        platform = platform_of(request.query.get("platform"))
+        return json_response(await self._containers.create_from_client(request.query.get("name"), body, platform), 201)
 
     async def inspect(self, request: Request, ref: str) -> Response:
         return json_response(self._containers.inspect(ref, size=request.query.flag("size"), version=api_version(request)))

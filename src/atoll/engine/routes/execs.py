@@ -45,7 +45,9 @@ class Routes:
         try:
             await head_read(stream)
             detached = await serve(stream, session, tty=item.tty, keys=DetachKeys(item.config["DetachKeys"]))
-            if not detached and not stream.closed:
+            if detached:
+                self._execs.event(item, "exec_detach")
+            elif not stream.closed:
                 await item.ended  # the client asks for the exit code as soon as the stream has ended
         finally:
             with contextlib.suppress(Disconnected):
