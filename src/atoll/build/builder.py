@@ -18,7 +18,8 @@ from atoll.build.executor import Executor
 from atoll.build.options import Options
 from atoll.build.parser import check_frontend, parse
 from atoll.build.plan import Plan
-from atoll.build.solver import Solver
+from atoll.build.solver import Built, Solver
+from atoll.build.syntax import Dockerfile
 from atoll.build.threads import to_its_end
 from atoll.build.transcript import Transcript, at_once
 from atoll.build.voices import Narrator
@@ -71,40 +72,41 @@ class Builder:
         transcript = Transcript(progress, ready, quiet=options.quiet)
         with _room():
             async with whole(context, options, self.workshop.scratch, secrets or NoSecrets()) as client:
-                image = await self.solve(client, options, transcript)
+                image = (await self.solve(client, options, transcript)).image
         transcript.done(image.id, tags)
         return image
 
-    async def solve(self, client: Client, options: Options, narrator: Narrator) -> Image:
+    async def solve(self, client: Client, options: Options, narrator: Narrator) -> Built:
         """The image of what CLIENT has.
 
         Cancelled, it stops its steps and leaves the cache sound. Raises DockerfileError, InvalidInput, NotFound, NotSupported, StepFailed,
         Unavailable.
         """
-        check_frontend(options.arguments.get(SYNTAX) or "")
         with _room():
-            file = parse(await client.dockerfile(), options.dockerfile)
-            arguments = Arguments(file, options.arguments)
-            settings = checks.Settings.parse(options.arguments.get(CHECK) or file.check)
+            file, arguments, settings = await _read(client, options)
             plan = Plan(file, arguments.globals, options.contexts)
-            findings = checks.check_file(file, settings, arguments.globals)
-            for finding in findings:
-                narrator.find(finding)
+            findings = _check(file, arguments, settings, narrator)
             if settings.fails:
                 checks.refuse(findings)
             ignore = await client.ignore()
             build = Build(self.workshop, options, arguments, file.escape, client, ignore, settings, arguments.epoch, time.time_ns())
             return await self._solve(build, plan, narrator)
 
-    async def _solve(self, build: Build, plan: Plan, narrator: Narrator) -> Image:
+    async def check(self, client: Client, options: Options, narrator: Narrator) -> None:
+        """Tells only what the file does that was hardly meant. Raises DockerfileError."""
+        file, arguments, settings = await _read(client, options)
+        Plan(file, arguments.globals, options.contexts)
+        _check(file, arguments, settings, narrator)
+
+    async def _solve(self, build: Build, plan: Plan, narrator: Narrator) -> Built:
         try:
             with self._images.working():
-                image = await Solver(build, plan, narrator).solve()
+                built = await Solver(build, plan, narrator).solve()
                 await self._images.settle()
         finally:
             if build.made:  # and so left something: mount points, a failed step's layer, what the cache held before
                 await to_its_end(self._images.collect())
-        return image
+        return built
 
     async def prune(self, *, unused_since: float | None = None) -> dict[str, Any]:
         """POST /build/prune: {"CachesDeleted": [keys], "SpaceReclaimed": bytes}. UNUSED_SINCE is in seconds since the epoch."""
@@ -116,6 +118,19 @@ class Builder:
     def rows(self) -> list[dict[str, Any]]:
         """As GET /system/df shows the cache."""
         return [*self.workshop.cache.rows(), *self.workshop.mounts.rows()]
+
+
+async def _read(client: Client, options: Options) -> tuple[Dockerfile, Arguments, checks.Settings]:
+    check_frontend(options.arguments.get(SYNTAX) or "")
+    file = parse(await client.dockerfile(), options.dockerfile)
+    return file, Arguments(file, options.arguments), checks.Settings.parse(options.arguments.get(CHECK) or file.check)
+
+
+def _check(file: Dockerfile, arguments: Arguments, settings: checks.Settings, narrator: Narrator) -> list[checks.Finding]:
+    findings = checks.check_file(file, settings, arguments.globals)
+    for finding in findings:
+        narrator.find(finding)
+    return findings
 
 
 @contextmanager

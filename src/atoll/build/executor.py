@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +12,15 @@ from typing import Any, Protocol
 from atoll.images import Image, Layer, Progress
 
 Output = Callable[[bytes], Awaitable[None]]
+Credentials = Callable[[str], Awaitable[dict[str, Any] | None]]
+
+
+async def no_credentials(domain: str) -> dict[str, Any] | None:
+    return None
+
+
+credentials: ContextVar[Credentials] = ContextVar("credentials", default=no_credentials)
+"""Those of the build that runs in this context, asked for by a registry's domain: the solver's own words know nothing of registries."""
 
 
 @dataclass(frozen=True, slots=True)

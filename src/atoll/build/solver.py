@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from atoll.build import contexts, history, state
 from atoll.build.instructions import at, perform
@@ -18,8 +18,16 @@ from atoll.errors import NotSupported
 from atoll.images import Image, Platform
 
 
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build has come to; `is_new` where no image was the same before."""
+
+    image: Image
+    is_new: bool
+
+
 class Solver:
-    """One build of one target. `solve` gives the image; NARRATOR hears how it goes."""
+    """One build of one target. `solve` gives its image; NARRATOR hears how it goes."""
 
     def __init__(self, build: Build, plan: Plan, narrator: Narrator) -> None:
         self._build = build
@@ -29,7 +37,7 @@ class Solver:
         self._images: dict[tuple[str, str], asyncio.Task[Image]] = {}
         self._steps = self._total = 0
 
-    async def solve(self) -> Image:
+    async def solve(self) -> Built:
         """Raises DockerfileError, InvalidInput, NotFound, StepFailed, NotSupported, Unavailable."""
         options = self._build.options
         target = self._plan.target(options.target)
@@ -89,7 +97,9 @@ class Solver:
         done = replace(done, config={name: value for name, value in done.config.items() if name != "OnBuild"}, image=None)
         site.voice.say(f"# Executing {len(triggers)} build trigger{'s' if len(triggers) > 1 else ''}\n")
         for trigger in triggers:
-            done = await perform(site, done, parse_trigger(trigger, stage.origin.line))
+            instruction = parse_trigger(trigger, stage.origin.line)
+            site.voice.trigger(instruction)
+            done = await perform(site, done, instruction)
             site.voice.now(done.image_id)
         return done
 
@@ -145,13 +155,14 @@ class Solver:
         site.voice.now(done.image_id)
         return done
 
-    def _image(self, done: State) -> Image:
+    def _image(self, done: State) -> Built:
         images, tags = self._build.shop.images, self._build.options.tags
         if done.image is None:
-            return images.create_image(done.document, done.layers, tags=tags)
+            is_new = images.find(done.image_id) is None
+            return Built(images.create_image(done.document, done.layers, tags=tags), is_new)
         for tag in tags:
             images.tag(done.image.id, tag)
-        return done.image
+        return Built(done.image, is_new=False)
 
 
 def check_platform(platform: str, ours: str) -> None:

@@ -122,6 +122,9 @@ class StageVoice:
         self.say(f"Step {self._step}/{self._total} : {instruction}\n")
         self._step += 1
 
+    def trigger(self, instruction: Instruction) -> None:
+        """They were announced all at once."""
+
     def now(self, image_id: str) -> None:
         self.say(f" ---> {short(image_id)}\n")
 

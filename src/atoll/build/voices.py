@@ -40,6 +40,10 @@ class Voice(Protocol):
     """What is told of one stage. `step` begins an instruction, which ends with `now` or `fail`."""
 
     def step(self, instruction: Instruction) -> None: ...
+    def trigger(self, instruction: Instruction) -> None:
+        """The same, of one that ONBUILD has kept."""
+        ...
+
     def now(self, image_id: str) -> None:
         """The stage would be this image, were it to end here."""
         ...

@@ -12,14 +12,12 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from contextvars import ContextVar
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from atoll.build.executor import Bind, Memory, Merged, Output, Ran, Step, StepMount
+from atoll.build.executor import Bind, Memory, Merged, Output, Ran, Step, StepMount, credentials
 from atoll.build.threads import in_thread, to_its_end
 from atoll.engine.containers.changes import OURS
 from atoll.engine.containers.containers import Containers
@@ -32,9 +30,6 @@ from atoll.images import Image, Progress, parse
 from atoll.kernel import mounts
 from atoll.kernel.detached import mount_overlay
 from atoll.runtime import ExitStatus
-
-registry_auths: ContextVar[Mapping[str, Any]] = ContextVar("registry_auths", default=MappingProxyType({}))
-"""Credentials by registry domain, of the build that runs in this context: the builder's own words know nothing of registries."""
 
 STEP_LABEL = "dev.atoll.build-step"
 NOT_FOR_A_STEP = frozenset({"Cmd", "Entrypoint", "Healthcheck", "Volumes", "ExposedPorts", "OnBuild", "Labels"})
@@ -141,7 +136,7 @@ class BuildExecutor:
             shutil.rmtree(scratch, ignore_errors=True)
 
     async def pull(self, reference: str, platform: str | None, progress: Progress) -> Image:
-        auth = registry_auths.get().get(parse(reference).domain)
+        auth = await credentials.get()(parse(reference).domain)
         return await self._services.images.pull(reference, auth=auth, platform=platform_of(platform), progress=progress)
 
     async def remove_leftovers(self) -> None:

@@ -13,6 +13,8 @@ import fcntl
 import os
 import socket
 import termios
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from atoll.errors import Unavailable
@@ -140,6 +142,47 @@ async def connect_unix(path: str | os.PathLike[str]) -> Stream:
     except OSError as error:
         raise Unavailable(f"cannot connect to unix://{os.fspath(path)}: {error.strerror or error}") from error
     return Stream(connection, connection.inbox)
+
+
+@asynccontextmanager
+async def listen_unix(path: str | os.PathLike[str], handler: Callable[[Stream], Awaitable[None]]) -> AsyncIterator[None]:
+    """A unix socket at `path` while the block runs; each connection goes to `handler`, and is closed when that returns."""
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def run(connection: SocketConnection) -> None:
+        stream = Stream(connection, connection.inbox)
+        try:
+            await handler(stream)
+        finally:
+            stream.close()
+
+    def accepted(connection: SocketConnection) -> None:
+        task = loop.create_task(run(connection), name=f"connection of {os.fspath(path)}")
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await loop.create_unix_server(lambda: _Accepted(accepted), os.fspath(path))
+    try:
+        yield
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        os.unlink(path)
+
+
+class _Accepted(SocketConnection):
+    """Tells when it is there."""
+
+    def __init__(self, told: Callable[[SocketConnection], None]) -> None:
+        super().__init__()
+        self._told = told
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._told(self)
 
 
 async def from_socket(sock: socket.socket) -> Stream:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from atoll.build import executor
 from atoll.build.options import Options
-from atoll.engine.building import registry_auths
 from atoll.engine.credentials import decode, registry_key
 from atoll.engine.filters import Filters
 from atoll.engine.progress import Feed, stream_progress
@@ -46,8 +46,11 @@ class Routes:
         header = request.headers.get("x-registry-config")
         auths = {registry_key(name): auth for name, auth in decode(header, "X-Registry-Config").items()} if header else {}
 
+        async def credentials(domain: str) -> dict[str, Any] | None:
+            return auths.get(domain)
+
         async def work(feed: Feed) -> None:
-            registry_auths.set(auths)
+            executor.credentials.set(credentials)
             image = await self._engine.builder.build(request.chunks(), options, feed, feed.ready)
             self._engine.events.publish("image", "build", image.id, {"name": next(iter(options.tags), image.id)})
 

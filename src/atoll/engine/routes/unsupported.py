@@ -1,4 +1,4 @@
-"""What Atoll is not: a swarm, a host of plugins, a BuildKit daemon. Each says so in Docker's way, never by a missing page."""
+"""What Atoll is not: a swarm, a host of plugins. Each says so in Docker's way, never by a missing page."""
 
 from __future__ import annotations
 
@@ -34,10 +34,6 @@ async def plugins(_: Request) -> Response:
     return json_response([])
 
 
-async def no_session(_: Request) -> Response:
-    raise NotSupported("BuildKit sessions are not supported yet: build with DOCKER_BUILDKIT=0")
-
-
 def add_routes(router: Router, _: Engine) -> None:
     for kind in ("nodes", "services", "tasks", "secrets", "configs"):
         for method in METHODS:
@@ -54,5 +50,3 @@ def add_routes(router: Router, _: Engine) -> None:
     router.add("GET", "/plugins/{name:path}/json", no_such_plugin)
     router.add("DELETE", "/plugins/{name:path}", no_such_plugin)
     router.add("POST", "/plugins/{rest:path}", no_plugins)
-    router.add("POST", "/session", no_session)
-    router.add("POST", "/grpc", no_session)

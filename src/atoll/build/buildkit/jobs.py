@@ -1,0 +1,137 @@
+"""One Solve of BuildKit's API: its session, its board, what its frontend has built, and where that goes.
+
+Two ways lead here. `Control.Solve` may name the frontend itself; or it names none, and the client is a frontend of its own: it calls Solve
+on the gateway (LLBBridge), any number of times, and Return with the result it wants exported. buildx and bake do the latter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from atoll.build import executor
+from atoll.build.builder import Builder
+from atoll.build.buildkit import lint, messages
+from atoll.build.buildkit.board import Board
+from atoll.build.buildkit.client import SessionClient
+from atoll.build.buildkit.failures import as_rpc_error
+from atoll.build.buildkit.frontend import Request, read_request
+from atoll.build.buildkit.grpc import Code, RpcError
+from atoll.build.buildkit.sessions import Session
+from atoll.build.solver import Built
+from atoll.errors import AtollError, NotFound, NotSupported
+from atoll.images import Image, ImageStore
+
+KEPT_S = 10.0  # how long a build that is over may still be asked for its status
+WAIT_S = 5.0  # and for how long before it has begun
+
+
+class Job:
+    """One. `run` must have been called before its gateway is used."""
+
+    def __init__(self, ref: str, builder: Builder, images: ImageStore, run: Path) -> None:
+        self.ref = ref
+        self.board = Board(ref)
+        self.images = images
+        self._builder = builder
+        self._run = run
+        self._session: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
+        self._returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._built: dict[str, Built] = {}
+
+    def begin(self, session: Session) -> None:
+        self._session.set_result(session)
+
+    @property
+    async def session(self) -> Session:
+        return await asyncio.shield(self._session)
+
+    async def frontend(self, name: str, attributes: Mapping[str, str]) -> Any:
+        """Runs one to its result: an image of this job's, or the answer of a subrequest. Raises RpcError."""
+        try:
+            request = read_request(name, attributes)
+            session = await self.session
+            executor.credentials.set(session.credentials_of)
+            async with SessionClient(session, request, self.board, self._builder.workshop.scratch, self._run) as client:
+                if request.subrequest:
+                    return await self._answer(request, client)
+                built = await self._builder.solve(client, request.options, self.board)
+        except AtollError as error:
+            raise as_rpc_error(error, self.board) from error
+        reference = f"{self.ref}/{len(self._built)}"
+        self._built[reference] = built
+        return messages.Result(ref=messages.Ref(id=reference), metadata={"containerimage.config": orjson.dumps(built.image.config)})
+
+    async def _answer(self, request: Request, client: SessionClient) -> Any:
+        if request.subrequest != lint.SUBREQUEST:
+            raise NotSupported(f"the subrequest {request.subrequest} is not supported: {lint.SUBREQUEST} is")
+        await self._builder.check(client, request.options, self.board)
+        return messages.Result(metadata=lint.result(self.board))
+
+    def finish(self, request: Any) -> None:
+        """The client's frontend has ended: with a result, or an error of its own."""
+        if self._returned.done():
+            return
+        if request.HasField("error") and request.error.code:
+            error = request.error
+            self._returned.set_exception(RpcError(error.code, error.message, error.SerializeToString()))
+        else:
+            self._returned.set_result(request.result)
+
+    async def result(self) -> Any:
+        """What the client's frontend returns."""
+        return await self._returned
+
+    def image(self, result: Any) -> Image | None:
+        """The image RESULT stands for, None where it stands for none. Raises NotFound."""
+        if not result.ref.id:
+            return None
+        try:
+            return self._built[result.ref.id].image
+        except KeyError:
+            raise NotFound(f"no such reference: {result.ref.id}") from None
+
+    async def forget(self, kept: set[str]) -> None:
+        """Removes the images that this job made, that are not in KEPT, and that nobody has named."""
+        for built in self._built.values():
+            image = self.images.find(built.image.id)
+            if built.is_new and image is not None and image.id not in kept and not image.repo_tags:
+                with contextlib.suppress(AtollError):  # a container uses it
+                    await self.images.remove(image.id, prune=False)
+
+
+class Jobs:
+    """Those that run, and those that have just ended, by their refs."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._changed = asyncio.Condition()
+
+    @asynccontextmanager
+    async def running(self, job: Job) -> AsyncIterator[None]:
+        """Raises RpcError where a job of that ref is there."""
+        if job.ref in self._jobs:
+            raise RpcError(Code.ALREADY_EXISTS, f"job ID {job.ref} exists")
+        self._jobs[job.ref] = job
+        async with self._changed:
+            self._changed.notify_all()
+        try:
+            yield
+        finally:
+            job.board.end()
+            asyncio.get_running_loop().call_later(KEPT_S, self._jobs.pop, job.ref, None)
+
+    async def get(self, ref: str) -> Job:
+        """Raises NotFound where none of that ref begins in time."""
+        try:
+            async with asyncio.timeout(WAIT_S), self._changed:
+                await self._changed.wait_for(lambda: ref in self._jobs)
+        except TimeoutError:
+            raise NotFound(f"no such job {ref}") from None
+        return self._jobs[ref]
