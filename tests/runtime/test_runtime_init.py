@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 
 import pytest
 
-from atoll.runtime import Attach, CommandNotExecutable, CommandNotFound
+from atoll.runtime import Attach, CommandNotExecutable, CommandNotFound, docker_init
 
 
 def test_the_program_is_a_child(box):
@@ -62,6 +63,45 @@ def test_with_a_terminal(box):
             await attach.stdin.write(b"\x03")
             await asyncio.wait_for(box.read_all(attach.stdout), 5)
         assert (await box.runtime.wait(name)).code == 130
+
+    box(body)
+
+
+def test_nothing_of_the_keeper_is_left_in_it(box):
+    """A privileged container may read its process 1 (CAP_SYS_PTRACE): it must not be an image of the keeper."""
+
+    async def body(box):
+        script = "grep -c . /proc/1/maps; grep VmRSS /proc/1/status;"
+        script += "cat /proc/1/cmdline | tr '\\0' ' '; echo; cat /proc/1/comm; cat /proc/1/environ"
+        name = box.bundle(["sh", "-c", f"sleep 0.2; {script}"], init=True, privileged=True)
+        pid = await box.start(name)
+        assert (await asyncio.wait_for(box.runtime.wait(name), 5)).code == 0
+        maps, rss, line, comm = box.output(name).splitlines()
+        assert pid
+        if platform.machine() in {"x86_64", "aarch64"}:
+            assert int(maps) <= 6  # itself, the stack and what the kernel maps
+            assert int(rss.split()[1]) < 300  # kB
+        assert line.startswith("/sbin/docker-init -- sh -c")
+        assert comm == "docker-init"
+
+    box(body)
+
+
+def test_a_machine_it_was_not_written_for():
+    assert docker_init.image(7, "m68k") is None
+    assert docker_init.image(7, "aarch64") != docker_init.image(8, "aarch64")
+
+
+def test_a_profile_that_forbids_it(box):
+    """execveat is how a descriptor is executed; without it the keeper's image stays and does the same."""
+
+    async def body(box):
+        profile = {
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["execveat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}],
+        }
+        status, output = await box.run(["sh", "-c", "cat /proc/1/comm; exit 4"], init=True, seccomp_profile=profile)
+        assert (status.code, output) == (4, "docker-init\n")
 
     box(body)
 

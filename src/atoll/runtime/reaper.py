@@ -1,7 +1,7 @@
 """`docker run --init`: a first process that does nothing but start the program, pass signals on to it and bury orphans.
 
-It is the forked keeper image itself, confined like the program it starts: no binary has to be brought into the container, and it costs only
-the pages it touches. It cannot be looked into from inside, since it is not dumpable.
+The container's init forks the program's process and becomes `docker_init`, confined like the program. Where that cannot be, the forked
+image of the keeper itself does the same.
 """
 
 from __future__ import annotations
@@ -12,8 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from atoll.kernel import prctl, title
-
-NAME = "docker-init"  # what Docker's own is called
+from atoll.runtime import docker_init
 
 
 def become(start: Callable[[], NoReturn], words: list[str], descriptors: set[int]) -> NoReturn:
@@ -23,13 +22,15 @@ def become(start: Callable[[], NoReturn], words: list[str], descriptors: set[int
     """
     signals = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    prctl.set_name(docker_init.NAME)
     child = os.fork()
     if child == 0:
         _take_terminal()
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         start()
-    prctl.set_name(NAME)
-    title.write([f"/sbin/{NAME}", "--", *words])
+    shown = [f"/sbin/{docker_init.NAME}", "--", *words]
+    docker_init.execute(child, shown)
+    title.write(shown)
     for fd in descriptors:
         os.close(fd)
     while True:
