@@ -94,6 +94,7 @@ class Docker(Engine):
         group = f"atoll-bench-{os.getpid()}"
         words = ["--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "pid", "--host", f"unix://{self.socket}"]
         self._cell = Cell(["dockerd", f"--cgroup-parent=/{group}", *map(str, words)], home / "log", (group,))
+        self.enter = self._cell.enter
         _await(self)
 
     def processes(self) -> list[int]:
