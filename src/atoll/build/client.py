@@ -17,6 +17,8 @@ from atoll.build.options import Options
 from atoll.build.sources import Tree
 from atoll.errors import NotFound, NotSupported
 
+SOCKET = "agent"  # the name of an agent's socket in its directory
+
 
 class Secrets(Protocol):
     """What only the client may give, and no layer, history, log or cache key may keep."""
@@ -57,10 +59,12 @@ class NoSecrets:
     """Of a client that opened no session."""
 
     async def secret(self, name: str) -> bytes | None:
-        raise NotSupported(f"the secret {name} needs a client's session, which this way of building has not: use --secret")
+        raise NotSupported(
+            f"RUN --mount=type=secret needs a client's session, which this way of building has not: give {name} with --secret"
+        )
 
     def agent(self, name: str) -> AbstractAsyncContextManager[Path | None]:
-        raise NotSupported(f"the ssh agent {name} needs a client's session, which this way of building has not: use --ssh")
+        raise NotSupported(f"RUN --mount=type=ssh needs a client's session, which this way of building has not: give {name} with --ssh")
 
 
 class WholeContext:

@@ -50,12 +50,26 @@ class Memory:
     size: int
 
 
-StepMount = Bind | Merged | Memory
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A file of DATA at `target`, which no disk ever has."""
+
+    target: str
+    data: bytes
+    mode: int
+    uid: int
+    gid: int
+
+
+StepMount = Bind | Merged | Memory | Secret
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A RUN: `command` in an image of `config` and `layers`, with ENVIRONMENT beside the config's own; `limits` are HostConfig fields."""
+    """A RUN: `command` in an image of `config` and `layers`, with ENVIRONMENT beside the config's own; `limits` are HostConfig fields.
+
+    SECRETS are variables too, that nobody may read but the command.
+    """
 
     command: Sequence[str]
     config: Mapping[str, Any]
@@ -64,6 +78,7 @@ class Step:
     network: str
     limits: Mapping[str, Any]
     mounts: Sequence[StepMount] = ()
+    secrets: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

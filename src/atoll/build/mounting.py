@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from atoll.build.copying import Copy, Piece, copy
-from atoll.build.executor import Bind, Memory, Merged, StepMount
-from atoll.build.mounts import Mount
+from atoll.build.executor import Bind, Memory, Merged, Secret, StepMount
+from atoll.build.mounts import CLIENTS, Mount
 from atoll.build.newlayer import layer_of
 from atoll.build.sources import Source, Tree, merged_tree
 from atoll.build.state import State
@@ -42,8 +42,10 @@ class Found:
 
     @property
     def identity(self) -> list[Any]:
-        """What of it a step's result may depend on; what a cache holds is by its nature not among that."""
+        """What of it a step's result may depend on; what a cache holds is by its nature not among that, nor is a secret."""
         mount = self.mount
+        if mount.kind in CLIENTS:
+            return [mount.kind, mount.target, mount.id, mount.env, mount.mode, mount.uid, mount.gid]
         cache = [mount.id, mount.sharing, mount.mode, mount.uid, mount.gid] if mount.kind == "cache" else []
         return [mount.kind, mount.target, mount.writable, mount.size, self.digest, *cache]
 
@@ -51,7 +53,7 @@ class Found:
 async def find(site: Site, stack: AsyncExitStack, mount: Mount) -> Found:
     """Raises InvalidInput where the source does not exist."""
     build = site.build
-    if mount.kind == "tmpfs" or (mount.kind == "cache" and not mount.origin):
+    if mount.kind == "tmpfs" or mount.kind in CLIENTS or (mount.kind == "cache" and not mount.origin):
         return Found(mount)
     tree, layers, lowers = await site.tree_of(stack, mount.origin)
     path = tree.follow(mount.source)
@@ -124,8 +126,8 @@ def _missing(mounts: Sequence[StepMount], lowers: Sequence[Path]) -> list[tuple[
 
 def _is_file(mount: StepMount) -> bool:
     if isinstance(mount, Bind):
-        return stat.S_ISREG(mount.source.stat().st_mode)
+        return not stat.S_ISDIR(mount.source.stat().st_mode)
     if isinstance(mount, Merged):
         with merged_tree(mount.lowers, "the mount") as tree:
             return not tree.is_directory(mount.path)
-    return False
+    return isinstance(mount, Secret)

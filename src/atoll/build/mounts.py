@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from atoll.build.syntax import Instruction
 from atoll.build.words import Expander
-from atoll.errors import InvalidInput, NotSupported
+from atoll.errors import InvalidInput
 from atoll.units import parse_bytes
 
 KINDS = frozenset({"bind", "cache", "tmpfs", "secret", "ssh"})
@@ -23,15 +23,25 @@ ALLOWED = {
     "bind": frozenset({"target", "source", "from", "rw"}),
     "cache": frozenset({"target", "source", "from", "rw", "id", "sharing", "mode", "uid", "gid"}),
     "tmpfs": frozenset({"target", "size"}),
+    "secret": frozenset({"target", "id", "env", "required", "mode", "uid", "gid"}),
+    "ssh": frozenset({"target", "id", "required", "mode", "uid", "gid"}),
 }
+CLIENTS = frozenset({"secret", "ssh"})
+SECRETS = "/run/secrets"
+AGENT = "/run/buildkit/ssh_agent"
+DEFAULT_AGENT = "default"
 SWITCHES = {"ro": False, "readonly": False, "rw": True, "readwrite": True}
 CACHE_MODE = 0o755
+MODES = {"secret": 0o400, "ssh": 0o600}
 ID_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount. `source` is a path in the stage, image or context `origin` ("" is the context, or for a cache nothing at all)."""
+    """One mount. `source` is a path in the stage, image or context `origin` ("" is the context, or for a cache nothing at all).
+
+    A secret may be a variable `env` too, or alone, its `target` then "". What is `required` must be there.
+    """
 
     kind: str
     target: str
@@ -44,6 +54,8 @@ class Mount:
     uid: int = 0
     gid: int = 0
     size: int = 0
+    env: str = ""
+    required: bool = False
 
 
 @dataclass(slots=True)
@@ -56,10 +68,11 @@ class _Words:
 def read_mounts(instruction: Instruction, expander: Expander, workdir: str, namespace: str = "") -> list[Mount]:
     """The mounts of a RUN in order. A relative target lies in WORKDIR; caches of one NAMESPACE are not those of another.
 
-    Raises InvalidInput, NotSupported for secret and ssh.
+    Raises InvalidInput.
     """
-    found = [_mount(_split(text, expander), text, workdir, namespace) for text in instruction.every_flag("mount")]
-    targets = [mount.target for mount in found]
+    texts = instruction.every_flag("mount")
+    found = [_mount(_split(text, expander), text, workdir, namespace, number) for number, text in enumerate(texts)]
+    targets = [mount.target for mount in found if mount.target]
     for target in targets:
         if targets.count(target) > 1:
             raise InvalidInput(f"duplicate mount target: {target}")
@@ -103,22 +116,22 @@ def _split(text: str, expander: Expander | None) -> _Words:
     return found
 
 
-def _mount(words: _Words, text: str, workdir: str, namespace: str) -> Mount:
+def _mount(words: _Words, text: str, workdir: str, namespace: str, number: int) -> Mount:
     kind, values = words.kind, words.values
     if kind not in KINDS:
         raise InvalidInput(f"unsupported mount type '{kind}'")
-    if kind in ("secret", "ssh"):
-        raise NotSupported(f"RUN --mount=type={kind} needs a client's session, which this way of building has not: {text}")
+    if kind == "secret" and "source" in values:
+        values.setdefault("id", values.pop("source"))
     for key in values:
         if key not in ALLOWED[kind]:
             raise InvalidInput(f"unexpected key '{key}' in '{text}' for a mount of type {kind}")
-    if words.writable is not None and kind == "tmpfs":
-        raise InvalidInput(f"a mount of type tmpfs is always writable: {text}")
+    if words.writable is not None and kind in ("tmpfs", *CLIENTS):
+        raise InvalidInput(f"a mount of type {kind} is {'always' if kind == 'tmpfs' else 'never'} writable: {text}")
+    if kind in CLIENTS:
+        return _clients(kind, values, text, workdir, number)
     if not values.get("target"):
         raise InvalidInput(f"target is required: {text}")
-    target = posixpath.normpath("/" + posixpath.join(workdir or "/", values["target"]).lstrip("/"))
-    if target == "/":
-        raise InvalidInput(f"invalid mount target '{values['target']}': it is the root")
+    target = _target(values["target"], workdir)
     sharing = values.get("sharing", "shared").lower()
     if sharing not in SHARINGS:
         raise InvalidInput(f"unsupported sharing value '{sharing}'")
@@ -135,6 +148,38 @@ def _mount(words: _Words, text: str, workdir: str, namespace: str) -> Mount:
         _identity(values, "gid"),
         parse_bytes(values["size"]) if "size" in values else 0,
     )
+
+
+def _clients(kind: str, values: dict[str, str], text: str, workdir: str, number: int) -> Mount:
+    """What the client gives, at the place the reference builder has for it."""
+    name, target, env = values.get("id", ""), values.get("target", ""), values.get("env", "")
+    if kind == "secret":
+        name = name or posixpath.basename(target) or env
+        if not name:
+            raise InvalidInput(f"a secret needs an id or a target: {text}")
+        target = target or ("" if env else f"{SECRETS}/{name}")
+    else:
+        name, target = name or DEFAULT_AGENT, target or f"{AGENT}.{number}"
+    required = values.get("required", "false").lower()
+    if required not in ("true", "false", "1", "0"):
+        raise InvalidInput(f"invalid value for required: {required}")
+    return Mount(
+        kind,
+        _target(target, workdir) if target else "",
+        id=name,
+        mode=_mode(values["mode"]) if "mode" in values else MODES[kind],
+        uid=_identity(values, "uid"),
+        gid=_identity(values, "gid"),
+        env=env,
+        required=required in ("true", "1"),
+    )
+
+
+def _target(text: str, workdir: str) -> str:
+    target = posixpath.normpath("/" + posixpath.join(workdir or "/", text).lstrip("/"))
+    if target == "/":
+        raise InvalidInput(f"invalid mount target '{text}': it is the root")
+    return target
 
 
 def _mode(text: str) -> int:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 from atoll.build import config as configs
 from atoll.build import history
+from atoll.build.clientmounts import Given, give
 from atoll.build.executor import Step
 from atoll.build.mounting import Found, find, realise, script, with_places
-from atoll.build.mounts import read_mounts
+from atoll.build.mounts import CLIENTS, read_mounts
 from atoll.build.state import State
 from atoll.build.syntax import Instruction
 from atoll.build.work import Site, StepFailed
@@ -79,11 +80,15 @@ async def _make(site: Site, state: State, command: Command, found: Sequence[Foun
     build, voice = site.build, site.voice
     environment = [f"{name}={value}" for name, value in {**build.arguments.proxies, **state.declared}.items()]
     async with AsyncExitStack() as stack:
-        mounts = [await realise(site, stack, one) for one in found]
+        given = Given([await realise(site, stack, one) for one in found if one.mount.kind not in CLIENTS])
+        for one in found:
+            if one.mount.kind in CLIENTS:
+                await give(site, stack, one.mount, given)
+        mounts = given.mounts
         if command.program:
             mounts.append(stack.enter_context(script(command.words[0], command.program, build.shop.scratch)))
         layers = await with_places(build, state, mounts)
-        step = Step(command.words, state.config, layers, environment, command.network, build.options.limits, mounts)
+        step = Step(command.words, state.config, layers, environment, command.network, build.options.limits, mounts, given.secrets)
         output = voice.output()
         async with build.shop.executor.run(step, voice.running, output.feed) as ran:
             output.flush()

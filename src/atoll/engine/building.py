@@ -17,7 +17,8 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from atoll.build.executor import Bind, Memory, Merged, Output, Ran, Step, StepMount, credentials
+from atoll.build.client import SOCKET
+from atoll.build.executor import Bind, Memory, Merged, Output, Ran, Secret, Step, StepMount, credentials
 from atoll.build.threads import in_thread, to_its_end
 from atoll.engine.containers.changes import OURS
 from atoll.engine.containers.containers import Containers
@@ -71,6 +72,7 @@ class BuildExecutor:
             try:
                 container = await self._containers.create(None, self._body(step, image, bodies))
                 begun(container)
+                self._containers.get(container).secrets = tuple(step.secrets)
                 self._ballast[container] = _reserve(self._services.instance.content / "tmp" / f"ballast-{container[:12]}")
                 session = await self._containers.attach(container)
                 await self._start(container, session, output)
@@ -108,11 +110,32 @@ class BuildExecutor:
         if isinstance(mount, Memory):
             options = {"Options": [["exec"]], **({"SizeBytes": mount.size} if mount.size else {})}
             return {"Type": "tmpfs", "Target": mount.target, "TmpfsOptions": options}
-        if isinstance(mount, Bind):
+        if isinstance(mount, Secret):
+            source, writable = stack.enter_context(self._in_memory(mount)), False
+        elif isinstance(mount, Bind):
             source, writable = mount.source, mount.writable
         else:
             source, writable = stack.enter_context(self._merged(mount)) / mount.path, mount.writable
         return {"Type": "bind", "Source": str(source), "Target": mount.target, "ReadOnly": not writable}
+
+    @contextmanager
+    def _in_memory(self, secret: Secret) -> Iterator[Path]:
+        """A file of a file system that is gone with the step, or with the machine."""
+        self._mounts.mkdir(exist_ok=True, mode=0o700)
+        place = Path(tempfile.mkdtemp(dir=self._mounts))
+        try:
+            mounts.mount("tmpfs", str(place), "tmpfs", mounts.MS_NOSUID | mounts.MS_NODEV, "mode=0700")
+            try:
+                file = place / "secret"
+                file.touch(mode=0o600)
+                file.write_bytes(secret.data)
+                os.chown(file, secret.uid, secret.gid)
+                file.chmod(secret.mode)
+                yield file
+            finally:
+                mounts.unmount(str(place), mounts.MNT_DETACH)
+        finally:
+            place.rmdir()
 
     @contextmanager
     def _merged(self, mount: Merged) -> Iterator[Path]:
@@ -152,6 +175,7 @@ class BuildExecutor:
         for place in self._mounts.iterdir() if self._mounts.is_dir() else ():
             with contextlib.suppress(SystemFailure):  # not mounted, or not yet
                 mounts.unmount(str(place), mounts.MNT_DETACH)
+            (place / SOCKET).unlink(missing_ok=True)
             os.rmdir(place)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from atoll.build.buildkit import messages
 from atoll.build.buildkit.grpc import OutgoingCall, RpcError
 from atoll.build.buildkit.sessions import Session
+from atoll.build.client import SOCKET
 from atoll.http import Disconnected, Duplex
 from atoll.http.stream import listen_unix
 
@@ -30,10 +31,11 @@ async def agent(session: Session, name: str, run: Path) -> AsyncIterator[Path | 
     if not await _is_offered(session, name):
         yield None
         return
-    directory = Path(tempfile.mkdtemp(prefix="ssh-", dir=run))
+    run.mkdir(exist_ok=True, mode=0o700)
+    directory = Path(tempfile.mkdtemp(dir=run))
     try:
-        async with listen_unix(directory / "agent", lambda stream: _carry(session, name, stream)):
-            yield directory / "agent"
+        async with listen_unix(directory / SOCKET, lambda stream: _carry(session, name, stream)):
+            yield directory / SOCKET
     finally:
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -51,7 +51,7 @@ def make_spec(
     mounts = [oci_mount(MountPoint.from_row(row), sources, layers) for row in record.mounts]
     spec = default_spec(
         args=args,
-        env=environment(record),
+        env=[*environment(record), *container.secrets],
         cwd=config["WorkingDir"] or "/",
         user=config["User"],
         group_add=host["GroupAdd"] or (),

@@ -121,6 +121,7 @@ class Container:
         self.health: Any = None  # health.Probe, from start on, where there is a check
         self.pending: list[Attach] = []  # clients that attached before the start
         self.exec_ids: list[str] = []
+        self.secrets: tuple[str, ...] = ()  # variables that no record keeps: of a build's step
         self.removed = False
 
     @property

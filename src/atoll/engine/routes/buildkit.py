@@ -33,7 +33,7 @@ class Routes:
             from atoll.build.buildkit.control import Control
 
             engine = self._engine
-            self._made = Control(engine.builder, engine.images, engine.instance.run, self._told)
+            self._made = Control(engine.builder, engine.images, engine.instance.run / "build", self._told)
         return self._made
 
     def _told(self, image: Image, name: str) -> None:
