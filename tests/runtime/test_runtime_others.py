@@ -94,7 +94,16 @@ def test_mounts(any_box, tmp_path):
         {"destination": "/scratch", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "size=1m"]},
     ]
 
+    for layer in ("low", "high"):
+        (tmp_path / layer).mkdir()
+        (tmp_path / layer / layer).write_text(f"{layer}\n")
+    layers = [f"lowerdir+={tmp_path / layer}" for layer in ("high", "low")]
+    mounts.append({"destination": "/image", "type": "overlay", "source": "overlay", "options": ["ro", *layers]})
+
     async def body(box):
+        assert (
+            await box.sh("cat /image/low /image/high; touch /image/x 2>/dev/null || echo refused", mounts=mounts) == "low\nhigh\nrefused\n"
+        )
         output = await box.sh("cat /mnt/part/file /part/file; touch /mnt/x 2>&1; touch /part/y; df -m /scratch | tail -1", mounts=mounts)
         lines = output.splitlines()
         assert lines[:2] == ["inside", "inside"]
@@ -104,6 +113,17 @@ def test_mounts(any_box, tmp_path):
         mounts[1]["options"][-1] = "x-atoll.subpath=evil"
         with pytest.raises(StartFailed):
             await box.run(["true"], mounts=mounts)
+
+    any_box(body)
+
+
+def test_shared_memory_of_another_container(any_box):
+    async def body(box):
+        pid = await box.start(box.bundle(["sh", "-c", "echo theirs > /dev/shm/x; sleep 100"]))
+        options = ["rbind", "rprivate", f"x-atoll.mountns=/proc/{pid}/ns/mnt"]
+        mount = {"destination": "/dev/shm", "type": "bind", "source": "/dev/shm", "options": options}
+        script = "while ! cat /dev/shm/x 2>/dev/null; do sleep 0.01; done"
+        assert await box.sh(script, mounts=[mount], namespaces={**PRIVATE_NAMESPACES, "ipc": f"/proc/{pid}/ns/ipc"}) == "theirs\n"
 
     any_box(body)
 

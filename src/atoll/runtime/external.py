@@ -66,7 +66,7 @@ def create(plan: Any) -> NoReturn:
         spec,
         root=root,
         root_path=root_path,
-        cgroup=to.cgroup.path,
+        cgroup=to.cgroup,
         places=to.directory,
         swap=_counts_swap(to.cgroup.layout),
     )

@@ -13,32 +13,33 @@ from collections.abc import Mapping
 from typing import Any
 
 from atoll.errors import NotSupported
-from atoll.kernel import capabilities, inroot, mounts
-from atoll.runtime import users
-from atoll.runtime.constants import INIT, SECCOMP_DIGEST, SUBPATH
+from atoll.kernel import capabilities
+from atoll.kernel.cgroups import Cgroup
+from atoll.runtime import rootfs, users
+from atoll.runtime.constants import INIT, LAYER, MOUNT_NAMESPACE, SECCOMP_DIGEST, SUBPATH
 
 VERSION = "1.0.2"  # crun of 2023 refuses to read on where it sees a later one
 _INITS = ("docker-init", "tini-static", "tini", "catatonit")
 _INIT_INSIDE = "/sbin/docker-init"
 
 
-def config(spec: Mapping[str, Any], *, root: int, root_path: str, cgroup: str, places: str, swap: bool) -> dict[str, Any]:
+def config(spec: Mapping[str, Any], *, root: int, root_path: str, cgroup: Cgroup, places: str, swap: bool) -> dict[str, Any]:
     """The config for another runtime.
 
-    `root` is an open descriptor of the mounted root at `root_path`. `places` is a directory in which parts of volumes may be mounted (in
-    the caller's mount namespace). `swap`: this machine accounts for swap. Raises InvalidInput, NotSupported, SystemFailure.
+    `root` is an open descriptor of the mounted root at `root_path`. `places` is a directory in which more may be mounted, in a mount
+    namespace of the caller's own. `swap`: this machine accounts for swap. Raises InvalidInput, NotSupported, SystemFailure.
     """
     linux = dict(spec["linux"])
     made = {**spec, "root": {**spec["root"], "path": root_path}, "linux": linux, "process": process(spec["process"], root)}
     notes = dict(spec.get("annotations") or {})
     notes.pop(SECCOMP_DIGEST, None)
-    made["mounts"] = [_mount(mount, places, number) for number, mount in enumerate(spec.get("mounts") or ())]
+    made["mounts"] = [_mount(mount, places, number, cgroup) for number, mount in enumerate(spec.get("mounts") or ())]
     if notes.pop(INIT, "") == "true":
         made["mounts"].append({"destination": _INIT_INSIDE, "type": "bind", "source": _init_program(), "options": ["bind", "ro"]})
         made["process"]["args"] = [_INIT_INSIDE, "--", *made["process"]["args"]]
     made["annotations"] = notes
     made["ociVersion"] = VERSION
-    linux["cgroupsPath"] = cgroup
+    linux["cgroupsPath"] = cgroup.path
     memory = (linux.get("resources") or {}).get("memory")
     if memory and not swap:
         linux["resources"] = {**linux["resources"], "memory": {name: value for name, value in memory.items() if name != "swap"}}
@@ -74,27 +75,20 @@ def _limit(limit: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": limit["type"], **{name: min(limit[name], most) if limit[name] >= 0 else most for name in ("soft", "hard")}}
 
 
-def _mount(mount: Mapping[str, Any], places: str, number: int) -> dict[str, Any]:
-    """A part of a volume is found by descriptor and bound where the other runtime can name it."""
-    made = dict(mount)
+def _mount(mount: Mapping[str, Any], places: str, number: int, cgroup: Cgroup) -> dict[str, Any]:
+    """What only we can mount (a part of a volume, another container's /dev/shm, an image) is mounted where the other can name it."""
     options = list(mount.get("options") or ())
-    part = next((option.partition("=")[2] for option in options if option.startswith(f"{SUBPATH}=")), None)
-    if part is None:
-        return made
-    volume = os.open(mount["source"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    found = inroot.open_path(volume, part)
-    os.close(volume)
-    tree = mounts.clone_tree(part, recursive=True, at=found)
+    ours = [option for option in options if option.partition("=")[0] in {SUBPATH, MOUNT_NAMESPACE, LAYER}]
+    if not ours:
+        return dict(mount)
     place = os.path.join(places, str(number))
-    if os.path.isdir(f"/proc/self/fd/{found}"):
-        os.makedirs(place, 0o700, exist_ok=True)
-    else:
-        os.close(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    target = os.open(place, os.O_PATH | os.O_CLOEXEC)
-    mounts.attach(tree, target, place)
-    for fd in (found, tree, target):
-        os.close(fd)
-    return {**made, "source": place, "options": [option for option in options if not option.startswith(f"{SUBPATH}=")]}
+    host = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        rootfs.mount_all(host, {"linux": {}, "mounts": [{**mount, "destination": place}]}, cgroup, before_cgroup=lambda: None)
+    finally:
+        os.close(host)
+    left = [option for option in options if option not in ours and option not in {"bind", "rbind"}]
+    return {"destination": mount["destination"], "type": "bind", "source": place, "options": ["rbind", *left]}
 
 
 def _init_program() -> str:
