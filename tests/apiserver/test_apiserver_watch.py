@@ -117,7 +117,7 @@ def test_lists_at_old_revisions_agree_with_what_was(tmp_path_factory, steps):
             past[world.store.revision] = {item.key: item.body for item in world.cacher.items()}
         for revision, state in past.items():
             if revision >= world.store.compacted:
-                assert {item.key: item.body for item in await world.cacher.at(revision, None, "")} == state
+                assert {item.key: item.body for item in (await world.cacher.at(revision, None, ""))[0]} == state
         await world.store.close()
 
     asyncio.run(scenario())

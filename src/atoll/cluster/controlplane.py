@@ -59,7 +59,8 @@ async def run(instance: Instance, ready: int | None = None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    serving = await serve(api_config(instance, settings))
+    with process.loading():
+        serving = await serve(api_config(instance, settings))
     try:
         client = InProcessClient(serving.server)
         await create_defaults(client, settings.dns_ip)
@@ -82,7 +83,6 @@ async def run(instance: Instance, ready: int | None = None) -> None:
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
         log.info("the control plane is ready on %s", settings.server)
         process.tell_ready(ready)
-        process.settle_heap()
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in rest:
             task.cancel()

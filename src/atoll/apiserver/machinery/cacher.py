@@ -84,27 +84,35 @@ class Cacher:
 
     def in_order(self, namespace: str | None = None, after: str = "") -> list[Item]:
         """The present objects in key order, of one namespace or all, with keys above `after`."""
+        return self._present(namespace, after, 0)[0]
+
+    def _present(self, namespace: str | None, after: str, limit: int) -> tuple[list[Item], int]:
         if self._keys is None:
             self._keys = sorted(self._items)
-        return [self._items[key] for key in _range(self._keys, namespace, after)]
+        keys, rest = _range(self._keys, namespace, after, limit)
+        return [self._items[key] for key in keys], rest
 
-    async def at(self, revision: int, namespace: str | None, after: str) -> list[Item]:
-        """The objects as they stood at `revision`. Raises StatusError 410 when that is forgotten."""
+    async def at(self, revision: int, namespace: str | None, after: str, limit: int = 0) -> tuple[list[Item], int]:
+        """The objects as they stood at `revision`, the first `limit` of them, and how many more there were.
+
+        Raises StatusError 410 when that is forgotten.
+        """
         if revision >= self.revision:
-            return self.in_order(namespace, after)
+            return self._present(namespace, after, limit)
         if revision >= self._floor:
             state: dict[str, Item | None] = {}
             for event in reversed(self._ring[bisect_right(self._ring, revision, key=_revision) :]):
                 state[event.item.key] = event.previous
             merged: dict[str, Item | None] = {**self._items, **state} if state else dict(self._items)
-            keys = sorted(key for key, item in merged.items() if item is not None)
-            return [item for key in _range(keys, namespace, after) if (item := merged[key]) is not None]
+            keys, rest = _range(sorted(key for key, item in merged.items() if item is not None), namespace, after, limit)
+            return [item for key in keys if (item := merged[key]) is not None], rest
         try:
             records = await self._store.scan(self.prefix, revision=revision)
         except Compacted:
             raise statuses.expired(CONTINUE_EXPIRED) from None
         found = {record.key[len(self.prefix) :]: record for record in records}
-        return [self._load(found[key]) for key in _range(sorted(found), namespace, after)]
+        keys, rest = _range(sorted(found), namespace, after, limit)
+        return [self._load(found[key]) for key in keys], rest
 
     async def since(self, revision: int) -> Sequence[Event]:
         """Changes above `revision`, oldest first, some or all; empty when there are none yet. Raises StatusError 410."""
@@ -227,6 +235,7 @@ class Caches:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._cachers: dict[str, Cacher] = {}
+        self._ahead: list[tuple[int, asyncio.Future[None]]] = []  # who waits for a revision that has not been announced
         store.subscribe(self._announce)
 
     @property
@@ -276,11 +285,17 @@ class Caches:
 
     async def reach(self, revision: int) -> None:
         """Wait until `revision` has been announced. Raises StatusError 504 when it does not come."""
-        deadline = asyncio.get_running_loop().time() + AHEAD_WAIT_S
-        while self._store.revision < revision:
-            if asyncio.get_running_loop().time() > deadline:
-                raise statuses.version_ahead(revision, self._store.revision)
-            await asyncio.sleep(0.005)
+        if self._store.revision >= revision:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._ahead.append((revision, waiter))
+        try:
+            async with asyncio.timeout(AHEAD_WAIT_S):
+                await waiter
+        except TimeoutError:
+            raise statuses.version_ahead(revision, self._store.revision) from None
+        finally:
+            self._ahead = [entry for entry in self._ahead if entry[1] is not waiter]
 
     def _announce(self, changes: Sequence[Change]) -> None:
         touched = set()
@@ -291,6 +306,9 @@ class Caches:
                 touched.add(cacher)
         for cacher in touched:
             cacher.wake()
+        for revision, waiter in self._ahead:
+            if revision <= self._store.revision and not waiter.done():
+                waiter.set_result(None)
 
 
 CONTINUE_EXPIRED = (
@@ -305,11 +323,14 @@ def _prefix_of(key: str) -> str:
     return key[: key.index("/", key.index("/", 10) + 1) + 1]  # 10: what "/registry/" takes
 
 
-def _range(keys: list[str], namespace: str | None, after: str) -> list[str]:
+def _range(keys: list[str], namespace: str | None, after: str, limit: int) -> tuple[list[str], int]:
+    """The first `limit` keys (0: all) of a namespace above `after`, and how many follow them."""
     low = bisect_right(keys, after) if after else 0
-    if namespace is None:
-        return keys[low:]
-    return keys[max(low, bisect_left(keys, namespace + "/")) : bisect_left(keys, namespace + "0")]  # "0" follows "/"
+    high = len(keys)
+    if namespace is not None:
+        low, high = max(low, bisect_left(keys, namespace + "/")), bisect_left(keys, namespace + "0")  # "0" follows "/"
+    end = min(low + limit, high) if limit else high
+    return keys[low:end], max(high - end, 0)
 
 
 def _revision(event: Event) -> int:

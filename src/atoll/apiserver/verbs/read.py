@@ -53,14 +53,15 @@ async def list_page(core: Core, call: Call, options: ListOptions) -> Page:
         item = cacher.get(f"{call.namespace}/{selector.name}")
         found = [item] if item is not None and selector.matches(item.obj) else []
         return Page(found, cacher.revision)
-    items = await cacher.at(revision, call.namespace, after)
     if selector:
+        items, _ = await cacher.at(revision, call.namespace, after)
         items = [item for item in items if selector.matches(item.obj)]
-    if not options.limit or len(items) <= options.limit:
-        return Page(items, revision)
-    page = items[: options.limit]
-    token = _token(revision, page[-1].key, cacher.prefix)
-    return Page(page, revision, token, None if selector else len(items) - len(page))
+        page, rest = (items[: options.limit], len(items) - options.limit) if options.limit else (items, 0)
+    else:
+        page, rest = await cacher.at(revision, call.namespace, after, options.limit)
+    if rest <= 0:
+        return Page(page, revision)
+    return Page(page, revision, _token(revision, page[-1].key, cacher.prefix), None if selector else rest)
 
 
 async def _start(core: Core, call: Call, options: ListOptions) -> tuple[int, str]:
