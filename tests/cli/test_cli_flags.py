@@ -1,7 +1,10 @@
 import pytest
 
-from atoll.cli.containerflags import CREATE_FLAGS, body, parse_publish
+from atoll.cli.containerbody import body
+from atoll.cli.containerflags import CREATE_FLAGS
+from atoll.cli.devicewords import gpus
 from atoll.cli.flags import Command, Flag, UsageError, check_arguments, parse, usage
+from atoll.cli.networkwords import parse_publish
 
 
 def command(**kwargs):
@@ -122,9 +125,98 @@ def test_body_of_a_full_command_line(monkeypatch, tmp_path):
     assert host["Mounts"] == [{"Type": "bind", "Source": "/x", "Target": "/y", "ReadOnly": True}]
 
 
+def test_networks_in_the_long_form():
+    request = create(
+        [
+            *("--network", "name=web,alias=front,alias=www,ip=10.9.0.5,mac-address=02:00:00:00:00:07,driver-opt=a=b,gw-priority=-3"),
+            *("--network", "back", "--link", "db:database", "-p", "target=80,published=8080,protocol=udp", "i"),
+        ]
+    )
+    assert request["HostConfig"]["NetworkMode"] == "web"
+    assert request["NetworkingConfig"]["EndpointsConfig"] == {
+        "web": {
+            "Aliases": ["front", "www"],
+            "IPAMConfig": {"IPv4Address": "10.9.0.5"},
+            "MacAddress": "02:00:00:00:00:07",
+            "DriverOpts": {"a": "b"},
+            "GwPriority": -3,
+            "Links": ["db:database"],
+        },
+        "back": {},
+    }
+    assert request["HostConfig"]["PortBindings"] == {"80/udp": [{"HostIp": "", "HostPort": "8080"}]}
+
+
+def test_limits_of_devices_and_rare_flags():
+    host = create(
+        [
+            *("--device-read-bps", "/dev/sda:1mb", "--device-write-iops", "/dev/sda:100", "--blkio-weight-device", "/dev/sda:300"),
+            *("--blkio-weight", "500", "--device", "vendor.com/gpu=0", "--device", "vendor.com/gpu=1", "--device", "/dev/fuse:/dev/x:r"),
+            *("--gpus", '"device=0,1",capabilities=utility', "--memory-swappiness", "7", "--cgroup-parent", "/p", "--dns-opt", "ndots:2"),
+            *("--storage-opt", "size=1g", "--device-cgroup-rule", "c 1:3 rwm", "--init=false", "i"),
+        ]
+    )["HostConfig"]
+    assert host["BlkioDeviceReadBps"] == [{"Path": "/dev/sda", "Rate": 1 << 20}]
+    assert host["BlkioDeviceWriteIOps"] == [{"Path": "/dev/sda", "Rate": 100}]
+    assert (host["BlkioWeightDevice"], host["BlkioWeight"]) == ([{"Path": "/dev/sda", "Weight": 300}], 500)
+    assert host["Devices"] == [{"PathOnHost": "/dev/fuse", "PathInContainer": "/dev/x", "CgroupPermissions": "r"}]
+    assert host["DeviceRequests"][0] == {"Driver": "cdi", "DeviceIDs": ["vendor.com/gpu=0", "vendor.com/gpu=1"]}
+    assert host["DeviceRequests"][1]["DeviceIDs"] == ["0", "1"]
+    assert host["DeviceRequests"][1]["Capabilities"] == [["gpu", "utility"]]
+    assert (host["MemorySwappiness"], host["CgroupParent"], host["DnsOptions"]) == (7, "/p", ["ndots:2"])
+    assert (host["StorageOpt"], host["DeviceCgroupRules"], host["Init"]) == ({"size": "1g"}, ["c 1:3 rwm"], False)
+
+
+@pytest.mark.parametrize(("word", "count"), [("all", -1), ("2", 2), ("driver=nvidia", 1), ("device=0", 0)])
+def test_gpus(word, count):
+    assert gpus(word)["Count"] == count
+
+
+def test_mounts_of_every_type(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    host = create(
+        [
+            *("-v", "./here:/there:ro", "-v", "named:/named", "--volume-driver", "local", "--tmpfs", "/run:size=1m"),
+            *("--mount", "type=bind,src=.,dst=/y,bind-propagation=rshared,bind-recursive=disabled"),
+            *("--mount", "src=data,dst=/d,volume-subpath=a/b,volume-nocopy,volume-opt=type=tmpfs,volume-label=k=v"),
+            *("--mount", "type=tmpfs,dst=/t,tmpfs-size=2m,tmpfs-mode=1770", "--mount", "type=image,src=busybox,dst=/i,image-subpath=bin"),
+            *("--mount", '"type=bind","src=/a,b",dst=/c', "i"),
+        ]
+    )["HostConfig"]
+    assert host["Binds"] == [f"{tmp_path}/here:/there:ro", "named:/named"]
+    assert (host["VolumeDriver"], host["Tmpfs"]) == ("local", {"/run": "size=1m"})
+    assert host["Mounts"] == [
+        {"Type": "bind", "Source": str(tmp_path), "Target": "/y", "BindOptions": {"Propagation": "rshared", "NonRecursive": True}},
+        {
+            "Type": "volume",
+            "Source": "data",
+            "Target": "/d",
+            "VolumeOptions": {"Subpath": "a/b", "NoCopy": True, "DriverConfig": {"Options": {"type": "tmpfs"}}, "Labels": {"k": "v"}},
+        },
+        {"Type": "tmpfs", "Target": "/t", "TmpfsOptions": {"SizeBytes": 2 << 20, "Mode": 0o1770}},
+        {"Type": "image", "Source": "busybox", "Target": "/i", "ImageOptions": {"Subpath": "bin"}},
+        {"Type": "bind", "Source": "/a,b", "Target": "/c"},
+    ]
+
+
 @pytest.mark.parametrize(
     "words",
     [
+        ["--gpus", "count=many", "i"],
+        ["--gpus", "bogus=1", "i"],
+        ["--device-read-bps", "sda:1mb", "i"],
+        ["--device-write-iops", "/dev/sda:1mb", "i"],
+        ["--network", "alias=x", "i"],
+        ["--network", "name=x,bogus=1", "i"],
+        ["--network", "name=x,ip=10.0.0.1", "--ip", "10.0.0.2", "i"],
+        ["--mount", "type=tmpfs,dst=/t,volume-nocopy", "i"],
+        ["--mount", "type=bind,src=/x,dst=/t,readonly=perhaps", "i"],
+        ["--mount", "type=bind,src=/x,dst=/t,bind-recursive=perhaps", "i"],
+        ["--mount", "type=tmpfs,dst=/t,tmpfs-mode=9", "i"],
+        ["--no-healthcheck", "--health-cmd", "true", "i"],
+        ["--health-interval", "often", "i"],
+        ["--expose", "80/icmp", "i"],
+        ["-p", "target=80,bogus=1", "i"],
         ["--cpus", "many", "i"],
         ["-m", "x", "i"],
         ["--mount", "type=bind", "i"],

@@ -80,7 +80,7 @@ def _quiet(messages: Iterable[Any]) -> list[Any]:
 
 
 def _query(options: Options) -> dict[str, Any]:
-    from atoll.cli.containerflags import mapping
+    from atoll.cli.keyvalues import mapping
     from atoll.units import parse_bytes
 
     arguments = {}

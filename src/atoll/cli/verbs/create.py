@@ -6,7 +6,8 @@ import os
 import sys
 
 from atoll.cli import terminal
-from atoll.cli.containerflags import CREATE_FLAGS, body
+from atoll.cli.containerbody import body
+from atoll.cli.containerflags import CREATE_FLAGS
 from atoll.cli.flags import USAGE_ERROR, Command, Flag, Options, UsageError
 from atoll.cli.session import CommandFailed, engine
 from atoll.cli.wire import Engine, EngineError, Reply
@@ -45,6 +46,10 @@ def create_container(client: Engine, options: Options, request: dict[str, Any]) 
     cidfile = options["cidfile"]
     if cidfile and os.path.exists(cidfile):
         raise CommandFailed(f"container ID file found, make sure the other container isn't running or delete {cidfile}", USAGE_ERROR)
+    if options["use-api-socket"]:
+        from atoll.cli.apisocket import add_socket
+
+        add_socket(client, request)
     policy = options["pull"] or "missing"
     if policy not in ("always", "missing", "never"):
         raise UsageError(f"invalid pull option: '{policy}': must be one of always, missing or never")
@@ -63,6 +68,10 @@ def create_container(client: Engine, options: Options, request: dict[str, Any]) 
             raise _failed(again) from again
     for warning in answer.get("Warnings") or []:
         print(f"WARNING: {warning}", file=sys.stderr)
+    if options["use-api-socket"]:
+        from atoll.cli.apisocket import put_logins
+
+        put_logins(client, answer["Id"])
     if cidfile:
         with open(cidfile, "x", encoding="utf-8") as file:
             file.write(answer["Id"])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from atoll.cli import terminal
-from atoll.cli.containerflags import environment
 from atoll.cli.flags import Command, Flag, Options
+from atoll.cli.keyvalues import environment
 from atoll.cli.session import CommandFailed, engine
 from atoll.cli.wire import Engine, EngineError
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from atoll.cli.flags import Command, Flag, Options
 from atoll.cli.session import each, engine
 
@@ -93,8 +95,11 @@ def _remove(options: Options, names: list[str]) -> int:
 
 
 PLAIN_LIMITS = (
+    ("blkio-weight", "BlkioWeight"),
     ("cpu-period", "CpuPeriod"),
     ("cpu-quota", "CpuQuota"),
+    ("cpu-rt-period", "CpuRealtimePeriod"),
+    ("cpu-rt-runtime", "CpuRealtimeRuntime"),
     ("cpu-shares", "CpuShares"),
     ("cpuset-cpus", "CpusetCpus"),
     ("cpuset-mems", "CpusetMems"),
@@ -104,8 +109,11 @@ PLAIN_LIMITS = (
 
 def update() -> Command:
     flags = (
+        Flag("blkio-weight", "", "int", "Block IO (relative weight), between 10 and 1000, or 0 to disable (default 0)", "uint16"),
         Flag("cpu-period", "", "int", "Limit the CPU CFS (Completely Fair Scheduler) period"),
         Flag("cpu-quota", "", "int", "Limit the CPU CFS (Completely Fair Scheduler) quota"),
+        Flag("cpu-rt-period", "", "int", "Limit the CPU real-time period in microseconds"),
+        Flag("cpu-rt-runtime", "", "int", "Limit the CPU real-time runtime in microseconds"),
         Flag("cpu-shares", "c", "int", "CPU shares (relative weight)"),
         Flag("cpus", "", "string", "Number of CPUs", "decimal"),
         Flag("cpuset-cpus", "", "string", "CPUs in which to allow execution (0-3, 0,1)"),
@@ -120,7 +128,7 @@ def update() -> Command:
 
 
 def _update(options: Options, names: list[str]) -> int:
-    from atoll.units import parse_bytes
+    from atoll.cli.containerbody import nano_cpus, restart_policy, size
 
     body: dict[str, object] = {}
     for flag, field in PLAIN_LIMITS:
@@ -128,15 +136,15 @@ def _update(options: Options, names: list[str]) -> int:
             body[field] = options[flag]
     for flag, field in (("memory", "Memory"), ("memory-reservation", "MemoryReservation"), ("memory-swap", "MemorySwap")):
         if options[flag] is not None:
-            body[field] = -1 if options[flag] == "-1" else parse_bytes(options[flag])
+            body[field] = size(options, flag)
     if options["cpus"] is not None:
-        body["NanoCpus"] = round(float(options["cpus"]) * 1e9)
+        body["NanoCpus"] = nano_cpus(options["cpus"])
     if options["restart"] is not None:
-        name, _, count = options["restart"].partition(":")
-        body["RestartPolicy"] = {"Name": name, "MaximumRetryCount": int(count or 0)}
+        body["RestartPolicy"] = restart_policy(options["restart"])
     client = engine()
 
     def act(name: str) -> None:
-        client.post(f"/containers/{name}/update", body=body)
+        for warning in client.post(f"/containers/{name}/update", body=body).get("Warnings") or []:
+            print(f"WARNING: {warning}", file=sys.stderr)
 
     return each(names, act)

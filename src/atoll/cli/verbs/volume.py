@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from atoll.cli import human
-from atoll.cli.containerflags import mapping
 from atoll.cli.flags import Command, Flag, Options
+from atoll.cli.keyvalues import mapping
 from atoll.cli.output import show
 from atoll.cli.session import confirmed, each, engine, filters
 
