@@ -6,6 +6,7 @@ import asyncio
 import base64
 import gzip
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -145,6 +146,60 @@ def test_a60_a_cut_transfer_goes_on_by_range(instance: Instance):
         assert ranges[0] is None
         assert len(ranges) == 3
         assert all(one is not None for one in ranges[1:])
+
+    with_fake(instance, work)
+
+
+def half_of(layer: bytes, then: Callable[[], Awaitable[None]]) -> AsyncIterator[bytes]:
+    async def body() -> AsyncIterator[bytes]:
+        yield layer[: len(layer) // 2]
+        await then()
+        yield layer[len(layer) // 2 :]
+
+    return body()
+
+
+def test_a_layer_is_unpacked_while_it_arrives(instance: Instance):
+    tar = tar_of(("first", b"1" * 3_000_000), ("second", bytes(3_000_000)))
+    layer = gzip.compress(tar, 0)
+
+    async def work(fake: Fake, store: ImageStore) -> None:
+        async def until_the_first_is_there() -> None:
+            for _ in range(1000):
+                if list((store._root / "tmp").glob("layer-*/first")):
+                    return
+                await asyncio.sleep(0.01)
+            pytest.fail("nothing was unpacked before the whole layer had come")
+
+        config = json.dumps({**json.loads(CONFIG), "rootfs": {"diff_ids": [sha256(tar)]}}).encode()
+        fake.manifest = manifest(config=pointer(config, OCI_CONFIG), layers=[pointer(layer, f"{OCI_LAYER}+gzip")])
+        fake.blobs = {sha256(config): config}
+        fake.answer = lambda request: (
+            Response(200, [], half_of(layer, until_the_first_is_there)) if request.segments[-1] == sha256(layer) else None
+        )
+        image = await store.pull(f"{fake.address}/app:1")
+        assert (image.layers[0].directory / "second").stat().st_size == 3_000_000
+
+    with_fake(instance, work)
+
+
+def test_a_cancelled_pull_leaves_nothing(instance: Instance):
+    async def work(fake: Fake, store: ImageStore) -> None:
+        begun = asyncio.Event()
+
+        async def never() -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        fake.answer = lambda request: Response(200, [], half_of(LAYER, never)) if request.segments[-1] == sha256(LAYER) else None
+        pull = asyncio.create_task(store.pull(f"{fake.address}/app:1"))
+        await begun.wait()
+        await asyncio.sleep(0.05)
+        pull.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pull
+        assert leaves_nothing(store)
+        assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
 
     with_fake(instance, work)
 

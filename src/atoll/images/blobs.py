@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from atoll.errors import DigestMismatch, LimitExceeded, NotFound
+from atoll.errors import DigestMismatch, LimitExceeded, NotFound, Unavailable
 from atoll.images.model import Digest
 from atoll.images.reference import is_digest
 
@@ -103,34 +104,44 @@ class Blobs:
 
 
 class BlobWriter:
-    """A blob on its way in. Leaving the `with` without commit throws it away."""
+    """A blob on its way in. Leaving the `with` without commit throws it away.
+
+    One thread writes, another may read what has arrived: `follow`.
+    """
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
         self._file, self._path = blobs._temporary()  # noqa: SLF001 - one class in two halves
+        self._name = self._path
         self._hash = hashlib.sha256()
+        self._changed = threading.Condition()
+        self._committed = self._abandoned = False
         self.size = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.abandon()
         self._file.close()
         self._path.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
         self._hash.update(data)
-        self.size += len(data)
         view = memoryview(data)
         while view:
             view = view[self._file.write(view) :]
+        with self._changed:
+            self.size += len(data)
+            self._changed.notify_all()
 
     def restart(self) -> None:
         """Forgets what was written: the peer began again from the first byte."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._hash = hashlib.sha256()
-        self.size = 0
+        with self._changed:
+            self._file.seek(0)
+            self._file.truncate()
+            self._hash = hashlib.sha256()
+            self.size = 0
 
     def commit(self, *, digest: str | None = None, size: int | None = None) -> Digest:
         """Makes the blob visible and gives its digest. Raises DigestMismatch where `digest` or `size` say otherwise."""
@@ -139,7 +150,39 @@ class BlobWriter:
             raise DigestMismatch(f"content of {digest or actual} has {self.size} bytes where its descriptor says {size}: refused")
         if digest is not None and digest != actual:
             raise DigestMismatch(f"content of {digest} is in truth {actual}: refused")
-        self._path.chmod(0o600)
-        self._path.rename(self._blobs.path(actual))
-        self._blobs._unsynced.add(actual)  # noqa: SLF001
+        with self._changed:
+            self._path.chmod(0o600)
+            self._path.rename(self._blobs.path(actual))
+            self._name = self._blobs.path(actual)
+            self._blobs._unsynced.add(actual)  # noqa: SLF001
+            self._committed = True
+            self._changed.notify_all()
         return actual
+
+    def abandon(self) -> None:
+        """Ends those who follow, unless all has come."""
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+
+    def follow(self) -> Iterator[bytes]:
+        """The blob's bytes as they arrive, ending only once it was committed: what is seen before is not verified yet. Blocks.
+
+        Raises Unavailable where the writer gives up.
+        """
+        with self._changed:
+            file = self._name.open("rb", buffering=0)
+        with file:
+            at = 0
+            while True:
+                with self._changed:
+                    # After a restart the same bytes are awaited again; that they are the same is the digest's to tell.
+                    self._changed.wait_for(lambda seen=at: self.size > seen or self._committed or self._abandoned)  # type: ignore[misc]
+                    arrived = self.size
+                    if self._abandoned and not self._committed:
+                        raise Unavailable("the blob that was read from did not arrive")
+                if arrived <= at:
+                    return
+                while at < arrived and (data := file.read(min(READ_SIZE, arrived - at))):
+                    at += len(data)
+                    yield data

@@ -1,4 +1,4 @@
-"""Pulling: manifest, then layers, downloaded side by side and unpacked in order while the next ones arrive.
+"""Pulling: manifest, then layers, downloaded side by side and unpacked in order, each while it arrives.
 
 Nothing becomes visible before all of it is here, verified, and on disk. What is here already is not fetched again: a layer is known by its
 chain id, which the configuration tells before any layer is asked for.
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from atoll.errors import InvalidInput, NotFound, Unauthenticated
-from atoll.images.blobs import Blobs
+from atoll.images.blobs import Blobs, BlobWriter
 from atoll.images.catalog import Catalog, parse_config
 from atoll.images.database import Database
 from atoll.images.manifest import DEPTH_MAX, INDEXES, Manifest, choose, document, media_type, parse_index, parse_manifest
@@ -30,6 +30,16 @@ class Pulled:
 
     image_id: str
     digest: str
+
+
+class _Arriving:
+    """A layer's blob on its way: `writer` once it has `begun`, none where it was here; `complete` once it is verified."""
+
+    def __init__(self, blob: Descriptor) -> None:
+        self.blob = blob
+        self.writer: BlobWriter | None = None
+        self.begun = asyncio.Event()
+        self.complete = asyncio.Event()
 
 
 class Puller:
@@ -97,39 +107,62 @@ class Puller:
         slots = asyncio.Semaphore(PARALLEL)
         for blob in blobs:
             self._progress({"status": "Pulling fs layer", "progressDetail": {}, "id": short(blob.digest)})
-        downloads: dict[int, asyncio.Task[None]] = {}
+        arriving: dict[int, _Arriving] = {}
         layers: list[Layer] = []
         async with asyncio.TaskGroup() as group:
             for number, (blob, chain) in enumerate(zip(blobs, chains, strict=True)):
                 if self._snapshots.find(chain) is None:
-                    downloads[number] = group.create_task(self._download(blob, slots), name=f"download {blob.digest}")
+                    arriving[number] = _Arriving(blob)
+                    group.create_task(self._download(arriving[number], slots), name=f"download {blob.digest}")
             for number, (blob, diff_id, chain) in enumerate(zip(blobs, diff_ids, chains, strict=True)):
                 parent = chains[number - 1] if number else None
-                if number in downloads:
-                    await asyncio.shield(downloads[number])
-                    layers.append(await self._unpack(blob, diff_id, parent))
+                if number in arriving:
+                    layers.append(await self._unpack(arriving[number], diff_id, parent))
                 else:
                     layers.append(self._snapshots.get(chain))
                     self._progress({"status": "Already exists", "progressDetail": {}, "id": short(blob.digest)})
         return layers
 
-    async def _download(self, blob: Descriptor, slots: asyncio.Semaphore) -> None:
+    async def _download(self, arriving: _Arriving, slots: asyncio.Semaphore) -> None:
+        blob = arriving.blob
         identifier = short(blob.digest)
         if self._blobs.size(blob.digest) == blob.size:
+            arriving.begun.set()
+            arriving.complete.set()
             return
         if slots.locked():
             self._progress({"status": "Waiting", "progressDetail": {}, "id": identifier})
         async with slots:
             with self._blobs.writer() as writer:
+                arriving.writer = writer
+                arriving.begun.set()
                 await self._registry.fetch_blob(blob, writer, self._throttled("Downloading", identifier, blob.size))
                 self._progress({"status": "Verifying Checksum", "progressDetail": {}, "id": identifier})
                 writer.commit(digest=blob.digest, size=blob.size)
         self._progress({"status": "Download complete", "progressDetail": {}, "id": identifier})
+        arriving.complete.set()
 
-    async def _unpack(self, blob: Descriptor, diff_id: str, parent: str | None) -> Layer:
+    async def _unpack(self, arriving: _Arriving, diff_id: str, parent: str | None) -> Layer:
+        """Unpacks the blob while it comes in."""
+        blob = arriving.blob
         identifier = short(blob.digest)
-        self._progress({"status": "Extracting", "progressDetail": {"current": 0, "total": blob.size}, "id": identifier})
-        layer = await asyncio.to_thread(self._snapshots.unpack_blob_now, self._blobs.chunks(blob.digest), parent, diff_id)
+        await arriving.begun.wait()
+        chunks = arriving.writer.follow() if arriving.writer else self._blobs.chunks(blob.digest)
+        work = asyncio.ensure_future(asyncio.to_thread(self._snapshots.unpack_blob_now, chunks, parent, diff_id))
+        complete = asyncio.ensure_future(arriving.complete.wait())
+        try:
+            await asyncio.wait([work, complete], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                self._progress({"status": "Extracting", "progressDetail": {"current": 0, "total": blob.size}, "id": identifier})
+            layer = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if arriving.writer is not None:
+                arriving.writer.abandon()
+            await asyncio.wait([work])  # what it had made is gone when the pull has failed
+            work.exception()  # seen: the cause is what the caller hears of
+            raise
+        finally:
+            complete.cancel()
         self._database.add_layer_blob(diff_id, blob)
         self._progress({"status": "Pull complete", "progressDetail": {}, "id": identifier})
         return layer
