@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -174,7 +175,22 @@ def test_a_real_group(in_child):
         assert set(in_child(enter)) == {group.path}
         assert group.pids() == []
         assert group.stats()["cpu"]["usage_ns"] >= 0
+        child = os.posix_spawn("/bin/sleep", ["sleep", "100"], {})
+        for _, directory in group.directories():
+            with open(f"{directory}/cgroup.procs", "w", encoding="ascii") as procs:
+                procs.write(str(child))
+        assert not group.remove()
+        group.freeze()
+        while not group.is_frozen():
+            time.sleep(0.001)
+        assert not group.kill()  # it takes a moment
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == 9
+        assert group.kill()
     finally:
-        group.remove()
-        Cgroup(layout, os.path.dirname(group.path)).remove()
+        for gone in (group, Cgroup(layout, os.path.dirname(group.path))):
+            end = time.monotonic() + 5
+            while not gone.remove():
+                assert time.monotonic() < end
+                time.sleep(0.002)
     assert not any(os.path.exists(directory) for _, directory in group.directories())

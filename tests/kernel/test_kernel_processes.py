@@ -8,7 +8,7 @@ import os
 import pytest
 
 from atoll.errors import InvalidInput, SystemFailure
-from atoll.kernel import capabilities, memfd, mounts, prctl, processes
+from atoll.kernel import capabilities, memfd, mounts, pidfd, prctl, processes
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -142,3 +142,28 @@ def test_not_dumpable(in_child):
         return os.stat("/proc/self/exe", follow_symlinks=False).st_uid
 
     assert in_child(hide) == 0
+
+
+def test_a_shared_table_outlives_one_of_two(in_child):
+    def share():
+        read_end, write_end = os.pipe()
+        pid = processes.clone(share_files=True)
+        if not pid:
+            os.write(write_end, str(os.open("/dev/null", os.O_RDONLY)).encode())
+            os._exit(0)
+        os.waitpid(pid, 0)
+        return os.readlink(f"/proc/self/fd/{int(os.read(read_end, 10))}")
+
+    assert in_child(share) == "/dev/null"
+
+
+def test_how_another_ended():
+    child = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 7"], {})
+    descriptor = os.pidfd_open(child)
+    try:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        assert pidfd.wait_status(descriptor, child) == 7 << 8
+        os.waitpid(child, 0)
+        assert pidfd.wait_status(descriptor, child) in {7 << 8, None}  # None before Linux 6.15
+    finally:
+        os.close(descriptor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from atoll.config import Instance
+from atoll.errors import Conflict
 from atoll.runtime import Attach, ExitStatus, OtherRuntime, Overlay, Runtime, default_spec
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
@@ -127,7 +129,8 @@ class Box:
     async def clean(self) -> None:
         for state in await self.runtime.list():
             if state.status != "exited":
-                await self.runtime.signal(state.id, 9)
+                with contextlib.suppress(Conflict):  # it has just ended
+                    await self.runtime.signal(state.id, 9)
                 await asyncio.wait_for(self.runtime.wait(state.id), 10)
             await self.runtime.delete(state.id)
         await self.runtime.stop_keeper()

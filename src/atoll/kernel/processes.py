@@ -30,6 +30,7 @@ NAMESPACES: Final = {
     "pid": (NEWPID, "pid"),
     "network": (NEWNET, "net"),
 }
+_CLONE_FILES: Final = 0x00000400
 _CLONE_PARENT: Final = 0x00008000
 _CLONE_INTO_CGROUP: Final = 0x200000000
 
@@ -53,14 +54,18 @@ class _CloneArgs(ctypes.Structure):
     )
 
 
-def clone(namespaces: int = 0, *, cgroup: int | None = None, as_sibling: bool = False) -> int:
+def clone(namespaces: int = 0, *, cgroup: int | None = None, as_sibling: bool = False, share_files: bool = False) -> int:
     """Fork into new `namespaces`; returns the child's pid, and 0 in the child.
 
-    `cgroup` is an open directory of the unified hierarchy the child is born in. `as_sibling` makes it a child of our parent.
+    `cgroup` is an open directory of the unified hierarchy the child is born in. `as_sibling` makes it a child of our parent. With
+    `share_files` both have one table of descriptors: what one opens or closes is open or closed in the other, and the end of one of them
+    closes nothing.
     """
     arguments = _CloneArgs(flags=namespaces, exit_signal=0 if as_sibling else signal.SIGCHLD)
     if as_sibling:
         arguments.flags |= _CLONE_PARENT
+    if share_files:
+        arguments.flags |= _CLONE_FILES
     if cgroup is not None:
         arguments.flags |= _CLONE_INTO_CGROUP
         arguments.cgroup = cgroup

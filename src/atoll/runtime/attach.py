@@ -88,6 +88,7 @@ class Attach:
         self.stdin: PipeWriter | None = None
         self.stdout: PipeReader | None = None
         self.stderr: PipeReader | None = None
+        self.is_lost = False  # the keeper was replaced by another, which does not know of it
         self._theirs: dict[str, int] = {}
         if stdin:
             self._theirs["stdin"], ours = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -105,7 +106,7 @@ class Attach:
         return self._theirs
 
     def release_keeper_ends(self) -> None:
-        """Once they were sent (or will never be): only then does end of file travel."""
+        """Once the keeper has taken them (or never will): only then does end of file travel."""
         for fd in self._theirs.values():
             os.close(fd)
         self._theirs = {}

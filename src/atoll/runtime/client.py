@@ -1,29 +1,34 @@
 """`Runtime`: the asyncio client of the keeper, which it starts when none runs.
 
 Every call is one request and its reply on a single seqpacket connection; the keeper answers in any order. The keeper outlives this
-process: after a restart `connect` finds it again, `list` tells what runs and what has ended meanwhile, and `wait` answers for both. A
-lost connection fails the calls under way with KeeperLost and the next call connects anew; if the keeper itself had died, its successor
-has ended what was left of the old containers (nobody was reading their output), so that `list` is always the truth.
+process: after a restart `connect` finds it again, `list` tells what runs and what has ended meanwhile, and `wait` answers for both.
+
+When the keeper itself dies, its successor has its containers a few milliseconds later, and calls under way are made again: whoever waits,
+starts or stops does not notice. A start has a name of its own for that, so that it happens once. Only an exec, which may have begun,
+fails with KeeperLost; who was attached sees the end of the stream, with `Attach.is_lost` set.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import secrets
 import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from atoll.config import Instance
 from atoll.errors import AtollError, Conflict, InvalidInput, NotFound, NotSupported, SystemFailure, Unavailable
 from atoll.runtime import protocol
 from atoll.runtime.attach import Attach
 from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, KeeperLost, StartFailed
-from atoll.runtime.spawn import open_connection
+from atoll.runtime.spawn import open_connection, own_build, successor, try_program
 from atoll.runtime.types import ExitStatus, OtherRuntime, Overlay, RuntimeState
 
-ATTEMPTS = 3  # at a call, while keepers come and go
+ATTEMPTS = 5  # at a call, while keepers come and go
 STOP_TIMEOUT_S = 10.0  # for an idle keeper to take itself away
 EVENTS_MAX = 10_000  # exits a subscriber may lag behind before it is cut off; it then lists anew
 
@@ -36,7 +41,7 @@ _ERRORS: dict[str, type[AtollError]] = {
     "command-not-found": CommandNotFound,
     "command-not-executable": CommandNotExecutable,
 }
-_ASKING = frozenset(("hello", "list"))
+_ONCE = frozenset(("exec", "shutdown"))  # not to be sent again where a keeper that has died may have done it
 
 
 class _NotSent(KeeperLost):
@@ -57,6 +62,8 @@ class Runtime:
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_id = 0
         self._subscribers: set[asyncio.Queue[ExitStatus | None]] = set()
+        self._hello: dict[str, Any] = {}  # what the keeper has said of itself
+        self._attached: WeakSet[Attach] = WeakSet()  # in the hands of the keeper of now
 
     async def connect(self) -> None:
         """Connect to the keeper, starting it if none runs. Safe against other processes doing the same."""
@@ -74,12 +81,37 @@ class Runtime:
                 except KeeperLost:  # a dying keeper's socket may still accept
                     if attempt == ATTEMPTS - 1:
                         raise
-        if hello["version"] < protocol.VERSION:
+        if hello["version"] < protocol.OLDEST:
             self._lost()
             raise Unavailable(
-                f"the keeper (pid {hello['pid']}) speaks protocol {hello['version']}, this engine needs {protocol.VERSION}: "
+                f"the keeper (pid {hello['pid']}) speaks protocol {hello['version']}, this engine needs {protocol.OLDEST} at least: "
                 "stop the containers and run `atoll engine stop` once"
             )
+        self._hello = hello
+
+    async def renew(self) -> bool:
+        """Have a keeper of other code than ours followed by one of ours; its containers run on. Whether that was needed.
+
+        Raises Unavailable where our code does not load, or the keeper is too old to be followed while it has containers; it then goes on.
+        """
+        await self.connect()
+        build = await asyncio.to_thread(own_build)
+        if self._hello.get("build") == build:
+            return False
+        if self._hello["version"] < protocol.RENEWING:
+            if await self.list():
+                raise Unavailable(f"the keeper (pid {self._hello['pid']}) is too old to be renewed while it has containers")
+            await self.stop_keeper()
+        else:
+            await asyncio.to_thread(try_program)
+            command, environment, program = await asyncio.to_thread(successor, self.instance, build)
+            try:
+                await self._call("renew", command=command, environment=environment, descriptors=(program,))
+            finally:
+                os.close(program)
+            await asyncio.wait_for(self._gone.wait(), STOP_TIMEOUT_S)
+        await self.connect()
+        return True
 
     async def close(self) -> None:
         """Leave the keeper and its containers running."""
@@ -114,6 +146,7 @@ class Runtime:
         StartFailed, Conflict (the id is taken).
         """
         fields: dict[str, Any] = {"container": container, "bundle": str(bundle), "stdin": stdin, "stdin_once": stdin_once}
+        fields["attempt"] = secrets.token_hex(8)
         if rootfs is not None:
             fields["rootfs"] = {"lower": [str(path) for path in rootfs.lower], "upper": str(rootfs.upper), "work": str(rootfs.work)}
         if runtime is not None:
@@ -183,36 +216,35 @@ class Runtime:
         finally:
             self._subscribers.discard(queue)
 
-    async def _call(self, op: str, attach: Attach | None = None, **fields: Any) -> dict[str, Any]:
+    async def _call(self, op: str, attach: Attach | None = None, descriptors: tuple[int, ...] = (), **fields: Any) -> dict[str, Any]:
         try:
             for attempt in range(ATTEMPTS):
                 if self._socket is None:
                     await self.connect()
                 try:
-                    return await self._request({"op": op, **fields}, attach)
+                    return await self._request({"op": op, **fields}, attach, descriptors)
                 except KeeperLost as error:
-                    # What was not sent, or only asks, may be sent again; the rest may have been done.
-                    if attempt == ATTEMPTS - 1 or not (isinstance(error, _NotSent) or op in _ASKING):
+                    if attempt == ATTEMPTS - 1 or not (isinstance(error, _NotSent) or op not in _ONCE):
                         raise
         finally:
             if attach is not None:
-                attach.release_keeper_ends()
+                attach.release_keeper_ends()  # only now: another keeper may have needed them
         raise AssertionError("unreachable")
 
-    async def _request(self, message: dict[str, Any], attach: Attach | None) -> dict[str, Any]:
+    async def _request(self, message: dict[str, Any], attach: Attach | None, descriptors: tuple[int, ...] = ()) -> dict[str, Any]:
         ends = attach.keeper_ends if attach is not None else {}
         self._last_id += 1
         number = self._last_id
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._pending[number] = future
         message = {"id": number, **message}
-        if ends:
+        if attach is not None:
+            attach.is_lost = False
+            self._attached.add(attach)
             message["attach"] = list(ends)
         try:
             async with self._sending:
-                await self._send(message, tuple(ends.values()))
-            if attach is not None:
-                attach.release_keeper_ends()
+                await self._send(message, (*ends.values(), *descriptors))
             return await future
         finally:
             if self._pending.pop(number, None) is None and future.done() and not future.cancelled():
@@ -290,9 +322,12 @@ class Runtime:
             sock.close()
             self._gone.set()
         pending, self._pending = self._pending, {}
+        attached, self._attached = self._attached, WeakSet()
+        for attach in attached:
+            attach.is_lost = True
         for future in pending.values():
             if not future.done():
-                future.set_exception(KeeperLost("the keeper went away"))
+                future.set_exception(KeeperLost("the keeper, which holds the containers, was replaced in the middle of this; try again"))
         for queue in self._subscribers:
             self._cut(queue)
 

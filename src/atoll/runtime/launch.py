@@ -20,9 +20,10 @@ from atoll.errors import AtollError, InvalidInput, SystemFailure
 from atoll.kernel import processes
 from atoll.runtime import init, protocol, sysctls
 from atoll.runtime.container import Container, Process, Reply
-from atoll.runtime.logs import LogFile
+from atoll.runtime.journal import Journal, KeptLog
+from atoll.runtime.logs import READ_SIZE
 from atoll.runtime.loop import Loop
-from atoll.runtime.streams import READ_SIZE, Input, Output
+from atoll.runtime.streams import Input, Output
 
 NO_HOOKS = (None, None, None)
 
@@ -250,13 +251,6 @@ class Launcher:
                 os._exit(0)
         return pid
 
-    def take_terminal(self, process: Process, master: int) -> None:
-        """The child has opened a terminal and passed its master."""
-        process.terminal = master
-        log = process.container.log if process.exec_id is None else None
-        process.outputs["stdout"] = Output(self._loop, os.dup(master), "stdout", log)
-        process.inputs = Input(self._loop, os.dup(master), close_once=False)
-
 
 def another_runtime(fields: Mapping[str, str], container: Container) -> Any:
     """The external.Target of a container that another runtime is to have."""
@@ -281,13 +275,13 @@ def _hooks(spec: Mapping[str, Any]) -> tuple[Any, socket.socket, socket.socket]:
     return hooks, *socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def open_log(request: Mapping[str, Any]) -> LogFile | None:
+def open_log(request: Mapping[str, Any], journal: Journal) -> KeptLog | None:
     """Raises SystemFailure."""
     log = request.get("log")
     if not log:
         return None
     try:
-        return LogFile(log["path"], log.get("max_size"), log.get("max_files"))
+        return KeptLog(log["path"], log.get("max_size"), log.get("max_files"), journal)
     except OSError as error:
         raise SystemFailure(f"open log {log['path']}", error.errno or 0) from error
 

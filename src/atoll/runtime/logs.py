@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import time
 
+from atoll.runtime.complain import complain
+
 LINE_MAX = 16 * 1024  # bytes; Docker's and containerd's cut
+READ_SIZE = 256 * 1024  # bytes at a time
 MODE = 0o640
 
 
@@ -28,15 +31,20 @@ class LogFile:
         self._second = -1
         self._stamp = ""
         self.lost_bytes = 0  # could not be written: disk full
+        self._is_losing = False
 
-    def write(self, stream: str, data: bytes) -> None:
+    def read(self, fd: int, stream: str) -> bytes:
+        """From a stream's pipe, as os.read does; `write` of what it gives must follow."""
+        return os.read(fd, READ_SIZE)
+
+    def write(self, stream: str, data: bytes, now_ns: int | None = None) -> None:
         """Take what a process wrote. Never raises and never blocks on anything but the disk."""
         partial = self._partial.pop(stream, b"")
         if partial:
             data = partial + data
         end = data.rfind(b"\n") + 1
         rest = data[end:]
-        prefix = self._prefix(stream)
+        prefix = self._prefix(stream, now_ns)
         records = b""
         if end:
             records = _full_lines(data[:end] if rest else data, prefix)
@@ -60,9 +68,11 @@ class LogFile:
             os.close(self._fd)
             self._fd = -1
 
-    def _prefix(self, stream: str) -> bytes:
-        now = time.time_ns()
-        second, fraction = divmod(now, 1_000_000_000)
+    def _now(self) -> int:
+        return time.time_ns()
+
+    def _prefix(self, stream: str, now_ns: int | None = None) -> bytes:
+        second, fraction = divmod(self._now() if now_ns is None else now_ns, 1_000_000_000)
         if second != self._second:
             self._second = second
             self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
@@ -85,16 +95,35 @@ class LogFile:
         self._write(records)
 
     def _write(self, records: bytes) -> None:
+        """A full disk is not the container's fault: it goes on, and what does not fit is counted and told of once."""
         written = 0
         try:
+            if self._fd < 0:
+                self._open()
             while written < len(records):
                 written += os.write(self._fd, records[written:] if written else records)
-        except OSError:
-            self.lost_bytes += len(records) - written  # the container goes on; a full disk is not its fault
+        except OSError as error:
+            written = self._cut(records[:written])
+            if not self._is_losing:
+                complain(f"log {self._path}: {error.strerror}: output is lost until there is room")
+            self._is_losing = True
+            self.lost_bytes += len(records) - written
+        else:
+            if self._is_losing:
+                complain(f"log {self._path}: there is room again; {self.lost_bytes} bytes of output were lost in all")
+            self._is_losing = False
         self._size += written
+
+    def _cut(self, written: bytes) -> int:
+        """Take half a record away, or the next one would be its end; the bytes that stay."""
+        whole = written.rfind(b"\n") + 1
+        if whole < len(written):
+            os.ftruncate(self._fd, self._size + whole)
+        return whole
 
     def _rotate(self) -> None:
         os.close(self._fd)
+        self._fd = -1
         try:
             for number in range(self._max_files - 1, 0, -1):
                 older = self._path if number == 1 else f"{self._path}.{number - 1}"
@@ -104,7 +133,10 @@ class LogFile:
                 os.unlink(self._path)
         except OSError:
             pass  # _append sees it by the size
-        self._open()
+        try:
+            self._open()
+        except OSError:
+            self._size = 0  # the next write tries again
 
     def _open(self) -> None:
         self._fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)

@@ -1,43 +1,35 @@
-"""What clients may ask of the keeper, and what happens when a process ends.
+"""What clients may ask of the keeper.
 
-Each operation gets the request, its descriptors and a `reply` to call now or later. The order that clients rely on: the answer to a start
-comes before the event of its exit; an exit is on disk before it is told.
+Each operation gets the request, its descriptors and a `reply` to call now or later. It never waits: what takes its time is answered when it
+is done (see `life` and `groups`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from atoll.errors import AtollError, Conflict, InvalidInput, NotFound, SystemFailure
 from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import init, launch, protocol
-from atoll.runtime.constants import EXIT_FILE
 from atoll.runtime.container import Container, Process, Reply
 from atoll.runtime.errors import StartFailed
-from atoll.runtime.loop import READ, Loop
+from atoll.runtime.journal import Journal
+from atoll.runtime.life import Life
 
 Request = Mapping[str, Any]
 
 
 class Operations:
-    def __init__(self, loop: Loop, layout: Layout, instance_id: str, cache: str, broadcast: Callable[[dict[str, Any]], None]) -> None:
-        self.containers: dict[str, Container] = {}
-        self._loop = loop
+    def __init__(self, layout: Layout, instance_id: str, launcher: launch.Launcher, journal: Journal, life: Life) -> None:
+        self.life = life
         self._layout = layout
         self._instance_id = instance_id
-        self._broadcast = broadcast
-        self._launcher = launch.Launcher(loop, cache)
-        self._by_pid: dict[int, Process] = {}
-        self._unborn = 0  # execs whose pid is not known yet
-        self._strangers: dict[int, int] = {}  # deaths seen while some were unborn
-        self._helpers: dict[int, Callable[[], None]] = {}  # what follows the end of a child that is nobody's process
-        self._on_empty: Callable[[], None] | None = None
+        self._journal = journal
+        self._launcher = launcher
 
     def handle(self, message: Request, fds: list[int], reply: Reply) -> None:
         """Answer with what was asked for or with an error object; never raises."""
@@ -56,37 +48,60 @@ class Operations:
         finally:
             protocol.close_all([*unused, *ends.values()])
 
-    def op_hello(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
-        return {"version": protocol.VERSION, "pid": os.getpid(), "cgroups": self._layout.mode}
-
-    def op_start(self, request: Request, ends: dict[str, int], reply: Reply) -> None:
+    def op_start(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any] | None:
         name = request["container"]
-        if name in self.containers:
-            raise Conflict(f"the keeper already has a container {name}")
+        if name in self.life.containers:
+            return self._start_again(self.life.containers[name], request, ends, reply)
         bundle = request["bundle"]
         spec = launch.read_spec(bundle)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(os.path.join(bundle, EXIT_FILE))
-        cgroup = Cgroup(self._layout, launch.cgroup_path(self._instance_id, name, spec))
-        container = Container(name, bundle, cgroup, launch.open_log(request))
+        path = launch.cgroup_path(self._instance_id, name, spec)
+        held = dict(ends)
+        if self.life.groups.after(path, lambda: self.handle({**request, "attach": list(held)}, list(held.values()), reply)):
+            ends.clear()  # what a dead keeper has left there has still to end
+            return None
+        self.life.exit_files.discard(bundle)
+        container = self.make(request, spec, path)
+        try:
+            container.main = self._launcher.start(container, spec, request, reply)
+        except SystemFailure as error:
+            self.life.abandon(container)
+            raise StartFailed(str(error)) from error
+        except BaseException:
+            self.life.abandon(container)
+            raise
+        self.life.containers[name] = container
+        self.life.take_up(container.main)
+        container.main.keep({"request": {**request, "attach": []}, "cgroup": path, "own_pids": container.has_own_pids})
+        if container.log is not None and container.main.record is not None:
+            container.log.keep_in(container.main.record)
+        self.life.follow(container.main, ends)
+        return None
+
+    def make(self, request: Request, spec: Mapping[str, Any], path: str) -> Container:
+        """A container without processes, as a start asks for it. Raises SystemFailure."""
+        cgroup = Cgroup(self._layout, path)
+        container = Container(request["container"], request["bundle"], cgroup, launch.open_log(request, self._journal))
+        container.attempt = request.get("attempt", "")
         if request.get("runtime"):
             container.runtime = launch.another_runtime(request["runtime"], container)
         elif spec.get("hooks"):
             container.poststop = launch.poststop(spec, container)
-        try:
-            container.main = self._launcher.start(container, spec, request, reply)
-        except SystemFailure as error:
-            self._abandon(container)
-            raise StartFailed(str(error)) from error
-        except BaseException:
-            self._abandon(container)
-            raise
-        self.containers[name] = container
-        if container.main.pid:
-            self._by_pid[container.main.pid] = container.main
-        else:
-            self._unborn += 1
-        self._follow(container.main, ends)
+        return container
+
+    def _start_again(self, container: Container, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any] | None:
+        """The keeper that was asked first died before it could answer. Raises Conflict where this is another start."""
+        main = container.main
+        if main is None or not container.attempt or request.get("attempt") != container.attempt:
+            raise Conflict(f"the keeper already has a container {container.id}")
+        if main.status is not None:
+            main.reply = reply
+            self.life.follow_on(main, ends)
+            return None
+        self.life.attach(main, ends)
+        reply({"pid": main.pid}, None)
+        if main.ending is not None:
+            self.life.broadcast({"event": "exit", **main.ending})
+        return None
 
     def op_exec(self, request: Request, ends: dict[str, int], reply: Reply) -> None:
         container = self._running(request)
@@ -98,11 +113,12 @@ class Operations:
         launch.check_process(process)
         started = self._launcher.exec(container, exec_id, process, reply, stdin=bool(request.get("stdin")))
         container.execs[exec_id] = started
-        self._unborn += 1
-        self._follow(started, ends)
+        self.life.take_up(started)
+        started.keep({"container": container.id, "exec": exec_id, "attached": bool(ends)})
+        self.life.follow(started, ends)
 
     def op_attach(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
-        self._attach(self._process(request), ends)
+        self.life.attach(self._process(request), ends)
         return {}
 
     def op_resize(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
@@ -120,18 +136,21 @@ class Operations:
             for pid in group.pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
-        elif process.pid:
-            os.kill(process.pid, number)  # ours and not reaped yet: the number cannot mean another process
+        else:
+            process.send_signal(number)
         if number == signal.SIGKILL and process.container.paused:
             group.thaw()  # the frozen do not die
             process.container.paused = False
         return {}
 
-    def op_pause(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
+    def op_pause(self, request: Request, ends: dict[str, int], reply: Reply) -> None:
         container = self._running(request)
-        container.cgroup.freeze()
-        container.paused = True
-        return {}
+
+        def done(error: SystemFailure | None) -> None:
+            container.paused = error is None
+            reply(None if error else {}, describe(error) if error else None)
+
+        self.life.groups.freeze(container.cgroup, done)
 
     def op_resume(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
         container = self._running(request)
@@ -162,202 +181,32 @@ class Operations:
             process.waiters.append(reply)
         return process.ending
 
-    def op_delete(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any] | None:
+    def op_delete(self, request: Request, ends: dict[str, int], reply: Reply) -> None:
         container = self._container(request)
         if container.state != "exited":
             raise Conflict(f"container {container.id} is running: stop it before removing it")
         if container.runtime is not None or container.poststop is not None:
-            self._helpers[self._launcher.take_leave(container)] = lambda: self._delete(container, reply)
-            return None
-        self._delete(container, None)
-        return {}
+            self.life.helpers[self._launcher.take_leave(container)] = lambda: self._delete(container, reply)
+        else:
+            self._delete(container, reply)
 
-    def _delete(self, container: Container, reply: Reply | None) -> None:
-        container.cgroup.remove()
-        self.containers.pop(container.id, None)
-        if reply is not None:
+    def _delete(self, container: Container, reply: Reply) -> None:
+        def done(error: SystemFailure | None) -> None:
+            if error is not None:
+                reply(None, describe(error))
+                return
+            if self.life.containers.pop(container.id, None) is not None and container.main is not None:
+                container.main.forget()
+                self.life.exit_files.forget(container.bundle)
             reply({}, None)
 
+        self.life.groups.remove(container.cgroup, done)
+
     def op_list(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
-        return {"containers": [container.describe() for container in self.containers.values()]}
-
-    def kill_all(self, on_done: Callable[[], None]) -> None:
-        """End every container; `on_done` when the last has ended."""
-        self._on_empty = on_done
-        for container in self.containers.values():
-            if container.state != "exited":
-                container.cgroup.kill()
-        self._check_empty()
-
-    def on_death(self, pid: int, status: int) -> None:
-        """A child was reaped. Unknown ones are orphans of containers, and the forerunners of execs."""
-        helper = self._helpers.pop(pid, None)
-        if helper is not None:
-            helper()
-            return
-        process = self._by_pid.pop(pid, None)
-        if process is None:
-            if self._unborn:
-                self._strangers[pid] = status
-            return
-        if process.status is not None:
-            self._read_status(process)  # its last words, and the answer to the start, come first
-        if process.status is not None and process.is_attended:
-            process.early_status = status
-            return
-        if process.status is not None:
-            self._end_start(process)
-        if process.started:
-            self._finish(process, status)
-
-    def _follow(self, process: Process, ends: dict[str, int]) -> None:
-        """Attach whoever asked to be from the first byte on, then listen to the child."""
-        assert process.status is not None
-        self._loop.add(process.status.fileno(), READ, lambda _: self._read_status(process))
-        if ends and process.outputs:
-            self._attach(process, ends)
-        elif ends:
-            process.waiting_ends = dict(ends)  # until there is a terminal
-            ends.clear()
-
-    def _attach(self, process: Process, ends: dict[str, int]) -> None:
-        """Takes the descriptors that it uses out of `ends`."""
-        if "stdin" in ends and process.inputs is not None:
-            process.inputs.attach(ends.pop("stdin"))
-        for name in ("stdout", "stderr"):
-            if name in ends and name in process.outputs:
-                process.outputs[name].attach(ends.pop(name))
-
-    def _read_status(self, process: Process) -> None:
-        while process.status is not None:
-            try:
-                received = protocol.receive(process.status)
-            except BlockingIOError:
-                return
-            except (OSError, protocol.ProtocolError):
-                received = None
-            if received is None:
-                self._end_start(process)
-                return
-            message, fds = received
-            if "pid" in message:
-                self._born(process, int(message["pid"]))
-            elif "terminal" in message and fds:
-                self._launcher.take_terminal(process, fds.pop())
-                self._attach(process, process.waiting_ends)
-                protocol.close_all(list(process.waiting_ends.values()))
-                process.waiting_ends = {}
-            elif "ready" in message:
-                process.ready = True
-            elif "error" in message:
-                process.error = message["error"]
-            protocol.close_all(fds)
-
-    def _born(self, process: Process, pid: int) -> None:
-        """The pid of an exec is known only now; it may have ended meanwhile."""
-        process.pid = pid
-        self._unborn -= 1
-        if pid in self._strangers:
-            process.early_status = self._strangers.pop(pid)
-        else:
-            self._by_pid[pid] = process
-        if not self._unborn:
-            self._strangers.clear()
-
-    def _end_start(self, process: Process) -> None:
-        """The status socket has closed: the program runs, or the child has failed."""
-        assert process.status is not None
-        self._loop.remove(process.status.fileno())
-        process.status.close()
-        process.status = None
-        reply, process.reply = process.reply, None
-        container = process.container
-        if not process.pid:
-            self._unborn -= 1
-        error = process.error
-        if error is None and not process.ready:
-            error = {
-                "kind": "start-failed",
-                "message": "the container's init was killed before it could start the program: is its memory limit too low?",
-            }
-        if error is None:
-            process.started = True
-            if process.exec_id is None:
-                container.started_ns = time.time_ns()
-            if reply is not None:
-                reply({"pid": process.pid}, None)
-            if process.early_status is not None:
-                self._finish(process, process.early_status)
-            return
-        process.close_streams()
-        protocol.close_all(list(process.waiting_ends.values()))
-        process.waiting_ends = {}
-        if process.exec_id is None:
-            self.containers.pop(container.id, None)
-            self._abandon(container)
-            self._check_empty()
-        else:
-            container.execs.pop(process.exec_id, None)
-        if reply is not None:
-            reply(None, error)
-
-    def _abandon(self, container: Container) -> None:
-        """A container that never was: nothing of it stays."""
-        if container.log is not None:
-            container.log.close()
-        container.cgroup.kill()
-        with contextlib.suppress(SystemFailure):
-            container.cgroup.remove()
-
-    def _finish(self, process: Process, status: int) -> None:
-        """A process that was started has ended."""
-        container = process.container
-        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-        ending = {
-            "id": container.id,
-            "exec_id": process.exec_id,
-            "code": 128 + number if number is not None else os.WEXITSTATUS(status),
-            "signal": number,
-            "oom_killed": container.cgroup.oom_kills() > 0,
-            "finished_ns": time.time_ns(),
-        }
-        if process.exec_id is None:
-            if not container.has_own_pids:
-                container.cgroup.kill()  # with a pid namespace of its own the kernel has done so
-            process.close_streams()
-            if container.log is not None:
-                container.log.close()
-            container.paused = False
-            self._save(container, ending)
-            with contextlib.suppress(SystemFailure):  # an exec may still be dying: `delete` removes it then
-                container.cgroup.remove()
-        else:
-            process.close_streams()
-            container.execs.pop(process.exec_id, None)
-            container.remember(process.exec_id, ending)
-        process.ending = ending
-        self._broadcast({"event": "exit", **ending})
-        for reply in process.waiters:
-            reply(ending, None)
-        process.waiters = []
-        self._check_empty()
-
-    def _save(self, container: Container, ending: dict[str, Any]) -> None:
-        """For whoever comes after this keeper. A rename, so that the file is there whole or not at all."""
-        path = os.path.join(container.bundle, EXIT_FILE)
-        try:
-            with open(f"{path}.new", "w", encoding="ascii") as output:
-                json.dump(ending, output)
-            os.replace(f"{path}.new", path)
-        except OSError:
-            return  # the bundle is gone or the disk full; those who ask the keeper still learn it
-
-    def _check_empty(self) -> None:
-        if self._on_empty is not None and all(container.state == "exited" for container in self.containers.values()):
-            self._on_empty()
+        return {"containers": [container.describe() for container in self.life.containers.values()]}
 
     def _container(self, request: Request) -> Container:
-        container = self.containers.get(request["container"])
+        container = self.life.containers.get(request["container"])
         if container is None:
             raise NotFound(f"No such container: {request['container']}")
         return container

@@ -16,7 +16,9 @@ import os
 import socket
 from typing import Any
 
-VERSION = 1
+VERSION = 2  # 2: starts have an `attempt`, keepers are followed by others (`renew`)
+RENEWING = 2  # the first version of it
+OLDEST = 1  # the oldest keeper an engine of today can drive
 INLINE_MAX = 64 * 1024  # bytes; well under the default socket buffer of 208 KiB
 MESSAGE_MAX = 64 * 1024 * 1024  # bytes a peer may make us read from a memfd
 FDS_MAX = 8

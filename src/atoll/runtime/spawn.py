@@ -10,6 +10,7 @@ python.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import socket
 import subprocess
@@ -22,7 +23,9 @@ from atoll.errors import Unavailable
 from atoll.kernel import memfd
 
 START_TIMEOUT_S = 10.0
-_BOOT = "import sys; sys.path.append(sys.argv[1]); from atoll.runtime.keeper import main; main(sys.argv[2], sys.argv[3], int(sys.argv[4]))"
+TRY_TIMEOUT_S = 10.0
+_LOAD = "import sys; sys.path.append(sys.argv[1]); from atoll.runtime.keeper import main"
+_BOOT = f"{_LOAD}; main(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]), *sys.argv[6:])"
 
 
 def open_connection(instance: Instance) -> socket.socket:
@@ -54,22 +57,72 @@ def _connect(instance: Instance) -> socket.socket | None:
     return sock
 
 
+def own_build() -> str:
+    """A name for the keeper's code as it lies on the disk: a keeper of another one is of another version."""
+    package = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted([*package.glob("runtime/*.py"), *package.glob("kernel/**/*.py")]):
+        status = path.stat()
+        digest.update(f"{path.relative_to(package)} {status.st_size} {status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def successor(instance: Instance, build: str) -> tuple[list[str], dict[str, str], int]:
+    """What the holder is to execute: command without its last word, environment, and the program, for the caller to close."""
+    command = [_interpreter(), "-I", "-S", "-c", _BOOT, _package_root(), os.fspath(instance.home), instance.id, build, "-1"]
+    return command, _environment(), memfd.sealed_copy(command[0], "atoll-keeper")
+
+
+def try_program() -> None:
+    """Load the keeper's code in a process of its own. Raises Unavailable where that fails: no holder must become it then."""
+    command = [_interpreter(), "-I", "-S", "-c", _LOAD, _package_root()]
+    try:
+        done = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=TRY_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise Unavailable(f"the keeper's code did not load within {TRY_TIMEOUT_S:.0f} s") from None
+    if done.returncode:
+        raise Unavailable(f"the keeper's code does not load: {done.stderr.strip().rpartition(chr(10))[2]}")
+
+
+def _interpreter() -> str:
+    return os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
+
+
+def _package_root() -> str:
+    return str(Path(__file__).parents[2])
+
+
+def _environment() -> dict[str, str]:
+    """LD_LIBRARY_PATH serves builds of Python that look for libpython relative to themselves."""
+    return {"LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or "", "PATH": os.defpath, "LC_ALL": "C.UTF-8"}
+
+
 def _start(instance: Instance) -> None:
-    interpreter = os.path.realpath(getattr(sys, "_base_executable", "") or sys.executable)
-    package_root = str(Path(__file__).parents[2])
+    interpreter = _interpreter()
     ready, ready_theirs = os.pipe2(os.O_CLOEXEC)
     sealed = memfd.sealed_copy(interpreter, "atoll-keeper")
     try:
         with open(_log(instance), "ab") as log:
-            # argv[0] tells Python where its library is; LD_LIBRARY_PATH serves builds that look for libpython relative to themselves.
+            # argv[0] tells Python where its library is.
             process = subprocess.Popen(
-                [interpreter, "-I", "-S", "-c", _BOOT, package_root, os.fspath(instance.home), instance.id, str(ready_theirs)],
+                [
+                    interpreter,
+                    "-I",
+                    "-S",
+                    "-c",
+                    _BOOT,
+                    _package_root(),
+                    os.fspath(instance.home),
+                    instance.id,
+                    own_build(),
+                    str(ready_theirs),
+                ],
                 executable=f"/proc/self/fd/{sealed}",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env={"LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR") or "", "PATH": os.defpath, "LC_ALL": "C.UTF-8"},
+                env=_environment(),
                 pass_fds=(ready_theirs, sealed),
                 start_new_session=True,
             )

@@ -10,10 +10,9 @@ import errno
 import os
 from collections.abc import Callable
 
-from atoll.runtime.logs import LogFile
+from atoll.runtime.logs import READ_SIZE, LogFile
 from atoll.runtime.loop import NOTHING, READ, WRITE, Loop
 
-READ_SIZE = 256 * 1024  # bytes at a time
 INPUT_SIZE = 64 * 1024
 BACKLOG_MAX = 256 * 1024  # bytes owed to one attached reader
 
@@ -89,6 +88,7 @@ class Output:
     """One stream out of a process: a pipe's reading end or a terminal's master."""
 
     def __init__(self, loop: Loop, fd: int, name: str, log: LogFile | None) -> None:
+        self.on_close: Callable[[], None] = _nothing  # called while the descriptor is still open
         self._loop = loop
         self._fd = fd
         self._name = name
@@ -113,10 +113,14 @@ class Output:
             left -= taken
         self.close()
 
+    def fileno(self) -> int:
+        return self._fd
+
     def close(self) -> None:
         if self._fd >= 0:
             if not self._paused:
                 self._loop.remove(self._fd)
+            self.on_close()
             os.close(self._fd)
             self._fd = -1
         self._end_listeners()
@@ -131,7 +135,7 @@ class Output:
 
     def _take(self) -> int:
         try:
-            data = os.read(self._fd, READ_SIZE)
+            data = os.read(self._fd, READ_SIZE) if self._log is None else self._log.read(self._fd, self._name)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -166,6 +170,7 @@ class Input:
     """The stream into a process. With `close_once` the first attached writer to end ends it."""
 
     def __init__(self, loop: Loop, fd: int, *, close_once: bool) -> None:
+        self.on_close: Callable[[], None] = _nothing  # called while the descriptor is still open
         self._loop = loop
         self._fd = fd
         self._close_once = close_once
@@ -182,9 +187,13 @@ class Input:
         self._sources.add(fd)
         self._loop.add(fd, NOTHING if self._pending else READ, lambda _: self._read(fd))
 
+    def fileno(self) -> int:
+        return self._fd
+
     def close(self) -> None:
         if self._fd >= 0:
             self._loop.remove(self._fd)
+            self.on_close()
             os.close(self._fd)
             self._fd = -1
         for fd in self._sources:
@@ -237,3 +246,7 @@ class Input:
             self._write(self._pending)
         elif not events & WRITE:
             self.close()
+
+
+def _nothing() -> None:
+    return

@@ -32,7 +32,7 @@ class ExitStatus:
     """How a container's main process (`exec_id` None) or an exec ended.
 
     `code` is what a shell shows: the exit status, or 128 + `signal`. `oom_killed`: the kernel killed a process of the container's
-    cgroup for memory. `finished_ns` is Unix time.
+    cgroup for memory. `finished_ns` is Unix time. `is_unknown`: nobody could tell any more how it ended, and `code` is 255.
     """
 
     id: str
@@ -41,10 +41,19 @@ class ExitStatus:
     signal: int | None
     oom_killed: bool
     finished_ns: int
+    is_unknown: bool = False
 
     @classmethod
     def from_wire(cls, fields: dict[str, Any]) -> ExitStatus:
-        return cls(fields["id"], fields["exec_id"], fields["code"], fields["signal"], fields["oom_killed"], fields["finished_ns"])
+        return cls(
+            fields["id"],
+            fields["exec_id"],
+            fields["code"],
+            fields["signal"],
+            fields["oom_killed"],
+            fields["finished_ns"],
+            fields.get("is_unknown", False),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from atoll.runtime import Attach, ExitStatus, KeeperLost, StartFailed
 
 log = logging.getLogger(__name__)
 
+EXIT_UNKNOWN = "the container ended unseen, with its keeper or with the machine: its exit code is not known"
 STOP_TIMEOUT_S = 10  # Docker's default grace
 KILL_WAIT_S = 10.0  # a killed process that is still there after this long hangs in the kernel
 
@@ -194,6 +195,7 @@ class Lifecycle:
                 status=Status.EXITED,
                 pid=0,
                 exit_code=status.code,
+                error=EXIT_UNKNOWN if status.is_unknown else container.record.error,
                 oom_killed=status.oom_killed,
                 finished_ns=status.finished_ns,
                 endpoints={},

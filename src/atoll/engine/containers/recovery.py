@@ -60,7 +60,7 @@ async def watch_keeper(services: Services, lifecycle: Lifecycle) -> None:
             state = states.get(container.id)
             if container.is_up and not _is_alive(state):
                 ended = state.exit if state is not None else None
-                await _end(lifecycle, container, ended or ExitStatus(container.id, None, LOST_EXIT, None, False, time.time_ns()))
+                await _end(lifecycle, container, ended or _lost(container))
 
 
 async def _reconnected(services: Services) -> dict[str, RuntimeState]:
@@ -106,11 +106,15 @@ async def _recover(services: Services, lifecycle: Lifecycle, container: Containe
     elif status in UP or (state is not None and state.exit is not None):
         container.save(status=Status.RUNNING, started_ns=container.record.started_ns or (state.started_ns if state else 0))
         ended = state.exit if state is not None else None
-        await _end(lifecycle, container, ended or ExitStatus(container.id, None, LOST_EXIT, None, False, time.time_ns()))
+        await _end(lifecycle, container, ended or _lost(container))
     elif status is Status.STARTING:
         container.save(status=Status.EXITED if container.record.started_ns else Status.CREATED, pid=0, endpoints={})
     elif status is Status.RESTARTING:
         container.save(status=Status.EXITED, pid=0, endpoints={})
+
+
+def _lost(container: Container) -> ExitStatus:
+    return ExitStatus(container.id, None, LOST_EXIT, None, oom_killed=False, finished_ns=time.time_ns(), is_unknown=True)
 
 
 async def _end(lifecycle: Lifecycle, container: Container, status: ExitStatus) -> None:

@@ -11,18 +11,12 @@ import contextlib
 import errno
 import os
 import signal
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from atoll.errors import NotSupported, SystemFailure
 from atoll.kernel.cgroups import device_program, files, v1, v2
 from atoll.kernel.cgroups.layout import Layout
-
-FREEZE_TIMEOUT_S = 2.0
-KILL_ROUNDS = 50  # each kills what it sees; a fork bomb under a pids limit loses long before
-REMOVE_TIMEOUT_S = 1.0
-_POLL_S = 0.002
 
 
 class Cgroup:
@@ -87,39 +81,35 @@ class Cgroup:
             yield self.layout.unified, self._unified
 
     def pids(self) -> list[int]:
-        directory = self._members
-        return [int(word) for word in files.read(directory, "cgroup.procs").split() if word != "0"] if directory else []
+        return _pids(self._members)
 
-    def kill(self) -> None:
-        """SIGKILL every process in the group. Returns when all were signalled; they end soon after."""
+    def kill(self) -> bool:
+        """SIGKILL every process that is in the group now; True once none is left. They end in their own time: ask again."""
+        pids = {*self.pids(), *_pids(self._unified)}  # who is just born is in the v2 group alone
+        if not pids:
+            return True
         if self._unified and files.exists(self._unified, "cgroup.kill"):
-            files.write(self._unified, "cgroup.kill", 1)
-        for _ in range(KILL_ROUNDS):
-            pids = self.pids()
-            if not pids:
-                return
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self.thaw()  # v1: the frozen do not even die
-            time.sleep(_POLL_S)
+            with contextlib.suppress(SystemFailure):  # it has just been removed
+                files.write(self._unified, "cgroup.kill", 1)
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.thaw()  # v1: the frozen do not even die
+        return False
 
     def freeze(self) -> None:
-        """Stop every process; returns when they stand. Raises SystemFailure(EBUSY) after a timeout, thawed again."""
+        """Have every process stop; `is_frozen` tells when they stand. Raises SystemFailure, NotSupported."""
         if "freezer" in self._at:
-            directory, name, value, is_frozen = self._at["freezer"], "freezer.state", "FROZEN", self._v1_frozen
+            files.write(self._at["freezer"], "freezer.state", "FROZEN")
         elif self._unified:
-            directory, name, value, is_frozen = self._unified, "cgroup.freeze", "1", self._v2_frozen
+            files.write(self._unified, "cgroup.freeze", "1")
         else:
             raise NotSupported("pause needs the freezer cgroup, which this machine does not have")
-        deadline = time.monotonic() + FREEZE_TIMEOUT_S
-        files.write(directory, name, value)
-        while not is_frozen():
-            if time.monotonic() > deadline:
-                self.thaw()
-                raise SystemFailure(f"freeze {self.path}", errno.EBUSY)
-            time.sleep(_POLL_S)
-            files.write(directory, name, value)  # v1 wants to be asked again after a fork
+
+    def is_frozen(self) -> bool:
+        if "freezer" in self._at:
+            return files.read(self._at["freezer"], "freezer.state") == "FROZEN"
+        return bool(self._unified) and files.read_table(self._unified, "cgroup.events").get("frozen") == 1
 
     def thaw(self) -> None:
         if "freezer" in self._at and files.exists(self._at["freezer"], "freezer.state"):
@@ -153,21 +143,15 @@ class Cgroup:
             result["io"] = v2.io_stats(unified)
         return result
 
-    def remove(self) -> None:
-        """Remove the group, groups the container made inside it too. Raises SystemFailure(EBUSY) while processes are left."""
-        for _, directory in self.directories():
-            _remove(directory)
+    def remove(self) -> bool:
+        """Remove the group, groups the container made inside it too; False while processes are left. Raises SystemFailure."""
+        removed = [_remove(directory) for _, directory in self.directories()]  # all of them, whatever the first gives
+        return all(removed)
 
     @property
     def _members(self) -> str:
         """The hierarchy to list processes from: each process is in all of them."""
         return self._at.get("pids") or (self._directories[0] if self._directories else self._unified)
-
-    def _v1_frozen(self) -> bool:
-        return files.read(self._at["freezer"], "freezer.state") == "FROZEN"
-
-    def _v2_frozen(self) -> bool:
-        return files.read_table(self._unified, "cgroup.events").get("frozen") == 1
 
     def _require(self, resources: Mapping[str, Any]) -> None:
         memory, cpu = resources.get("memory") or {}, resources.get("cpu") or {}
@@ -228,19 +212,18 @@ def _inherit_cpuset(root: str, directory: str) -> None:
         above = here
 
 
-def _remove(directory: str) -> None:
-    deadline = time.monotonic() + REMOVE_TIMEOUT_S
-    while True:
-        try:
-            os.rmdir(directory)
-            return
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            children = [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
-            for child in children:
-                _remove(child)
-            if not children and time.monotonic() > deadline:
-                raise SystemFailure(f"remove cgroup {directory}", error.errno or 0) from error
-            if not children:
-                time.sleep(_POLL_S)
+def _pids(directory: str) -> list[int]:
+    return [int(word) for word in files.read(directory, "cgroup.procs").split() if word != "0"] if directory else []
+
+
+def _remove(directory: str) -> bool:
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in {errno.EBUSY, errno.ENOTEMPTY}:
+            raise SystemFailure(f"remove cgroup {directory}", error.errno or 0) from error
+        children = [entry.path for entry in os.scandir(directory) if entry.is_dir(follow_symlinks=False)]
+        return bool(children) and all(_remove(child) for child in children) and _remove(directory)
+    return True
