@@ -28,7 +28,6 @@ from atoll.images.extract import Policy, extract_tar
 from atoll.kernel.openat2 import open_in_root
 
 IGNORE_FILE_MAX = 1 << 20  # bytes
-BATCH = 1 << 19  # bytes
 # Whose the files are on the client's machine is no affair of the image's: COPY gives all to root.
 POLICY = Policy(owner=(0, 0))
 
@@ -38,19 +37,8 @@ async def unpacked(chunks: AsyncIterator[bytes], scratch: Path) -> AsyncIterator
     """The context as a tree, while the block runs. Raises InvalidInput naming the entry that may not be."""
     async with _directory(scratch) as place:
         with directory_tree(place, CONTEXT) as tree:
-            await consume(_batched(chunks), lambda source: extract_tar(decompress(source), tree.root, POLICY))
+            await consume(chunks, lambda source: extract_tar(decompress(source), tree.root, POLICY))
             yield tree
-
-
-async def _batched(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """In larger pieces: handing one over to the thread costs as much as unpacking it."""
-    batch = bytearray()
-    async for chunk in chunks:
-        batch += chunk
-        if len(batch) >= BATCH:
-            yield bytes(batch)
-            batch.clear()
-    yield bytes(batch)
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from atoll.errors import DigestMismatch, InvalidInput, LimitExceeded
+from atoll.images.ahead import ahead
 from atoll.images.blobs import DOCUMENT_MAX, Blobs
 from atoll.images.catalog import Catalog, canonical, parse_config
 from atoll.images.compression import MAGIC_MAX, decompress, kind
@@ -53,7 +54,10 @@ class ArchiveReader:
         raise InvalidInput("the archive is neither a saved image nor an OCI layout: it has no manifest.json and no index.json")
 
     def _store_members(self, chunks: Iterator[bytes]) -> None:
-        reader = TarReader(decompress(chunks))
+        with ahead(decompress(chunks)) as plain:
+            self._store_all(TarReader(plain))
+
+    def _store_all(self, reader: TarReader) -> None:
         for entry in reader:
             if len(self._members) + len(self._aliases) > MEMBERS_MAX:
                 raise LimitExceeded(f"the archive has more than {MEMBERS_MAX} members")
@@ -63,7 +67,7 @@ class ArchiveReader:
                     raise InvalidInput(f"archive member {entry} is a sparse file")
                 with self._blobs.writer() as writer:
                     for piece in reader.data():
-                        writer.write(bytes(piece))
+                        writer.write(piece)
                     self._members[name] = (writer.commit(), writer.size)
             elif entry.kind in (Kind.SYMLINK, Kind.LINK):
                 # Old docker save writes a layer once and links to it.

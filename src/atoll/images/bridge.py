@@ -1,4 +1,4 @@
-"""Bytes across the line between the loop and a worker's thread, one piece at a time: back-pressure both ways, nothing buffered."""
+"""Bytes across the line between the loop and a worker's thread, one batch at a time: back-pressure both ways, nothing queued."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _END = object()
+BATCH = 1 << 18  # bytes handed over at a time, at least: a step to the loop and back costs as much as unpacking what a socket gives
 
 
 async def consume(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]], T]) -> T:
@@ -19,7 +20,14 @@ async def consume(chunks: AsyncIterator[bytes], work: Callable[[Iterator[bytes]]
     waiting: list[Future[bytes | None]] = []
 
     async def step() -> bytes | None:
-        return await anext(chunks, None)
+        batch = bytearray()
+        async for chunk in chunks:
+            if not batch and len(chunk) >= BATCH:
+                return chunk
+            batch += chunk
+            if len(batch) >= BATCH:
+                break
+        return bytes(batch) or None
 
     def blocking() -> Iterator[bytes]:
         while not stopped.is_set():
