@@ -30,6 +30,11 @@ def local(name: str, contexts: Mapping[str, str]) -> str | None:
     return found.removeprefix(LOCAL) if found and found.startswith(LOCAL) else None
 
 
+def shown(name: str, contexts: Mapping[str, str]) -> str:
+    """How a stage that begins with NAME is told."""
+    return (find(name, contexts) or name).removeprefix(IMAGE)
+
+
 def image(name: str, contexts: Mapping[str, str]) -> str:
     """The image that NAME stands for, often itself. Raises NotSupported for a context of another kind."""
     found = find(name, contexts)

@@ -56,7 +56,7 @@ class Solver:
         return self._image(self._states[target.index].result())
 
     def _start(self, group: asyncio.TaskGroup, stage: Stage, *, is_target: bool = False) -> None:
-        base = self._plan.bases[stage.index]
+        base = contexts.shown(self._plan.bases[stage.index], self._build.options.contexts)
         begins_with_stage = self._plan.base_stage(stage) is not None
         total = max(self._total, self._steps + 1 + len(stage.body))
         voice = self._narrator.voice(Part(stage, base, begins_with_stage, self._steps + 1, total))

@@ -21,6 +21,7 @@ from atoll.http.response import Response, json_response, text_response
 from atoll.http.router import Router
 from atoll.http.server import ErrorHandler, Handler, Server
 from atoll.http.stream import Duplex, Stream, connect_tcp, connect_unix, from_socket, pump, splice
+from atoll.http.tls_gate import TlsGate
 from atoll.http.writer import ResponseWriter
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "Router",
     "Server",
     "Stream",
+    "TlsGate",
     "UpgradeRefused",
     "connect_tcp",
     "connect_unix",

@@ -91,6 +91,12 @@ class Server:
         self._listeners.append(listener)
         return int(listener.sockets[0].getsockname()[1])
 
+    async def adopt(self, sock: socket.socket) -> None:
+        """Serve a connection that somebody else has accepted; it is the server's from here on."""
+        loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        await loop.connect_accepted_socket(lambda: HttpConnection(self, loop), sock)
+
     async def close(self, grace: float = 5.0) -> None:
         """Stop listening and close idle connections; let running requests end for `grace` seconds, then cancel them and cut the rest."""
         self.closing = True

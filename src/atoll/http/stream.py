@@ -196,6 +196,12 @@ async def from_socket(sock: socket.socket) -> Stream:
     return Stream(connection, connection.inbox)
 
 
+async def stream_pair() -> tuple[Stream, Stream]:
+    """Two ends of one connection within the process."""
+    ours, theirs = socket.socketpair()
+    return await from_socket(ours), await from_socket(theirs)
+
+
 async def pump(source: Duplex, target: Duplex) -> None:
     """Copy until the source ends, at the target's pace, then end the target's direction."""
     while data := await source.read():

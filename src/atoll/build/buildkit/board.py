@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from atoll.images import parse
 SHOWN = frozenset({"RUN", "COPY", "ADD", "WORKDIR"})
 LOG_MAX = 2 << 20  # bytes of one step, as in the reference implementation
 BATCH_MAX = 1 << 20  # bytes of one answer
+_WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 STATUS_S = 0.1  # between two words on the same transfer
 
 
@@ -269,7 +271,7 @@ class Output:
 
 def rule_url(rule: str) -> str:
     """Where the reference explains a build check."""
-    words = "".join(f"-{char.lower()}" if char.isupper() and index else char.lower() for index, char in enumerate(rule))
+    words = _WORDS.sub("-", rule).lower()
     return f"https://docs.docker.com/go/dockerfile/rule/{words}/"
 
 

@@ -13,9 +13,10 @@ from atoll.build.buildkit import messages, workers
 from atoll.build.buildkit.export import STORED, export, exporters
 from atoll.build.buildkit.failures import as_rpc_error
 from atoll.build.buildkit.gateway import Gateway
-from atoll.build.buildkit.grpc import Call, Handler, RpcError, Services, unary
+from atoll.build.buildkit.grpc import Call, Code, Handler, RpcError, Services, unary
 from atoll.build.buildkit.jobs import Job, Jobs
 from atoll.build.buildkit.sessions import Session, Sessions
+from atoll.build.buildkit.tunnel import tunnel
 from atoll.errors import AtollError, Unavailable
 from atoll.http import Duplex
 from atoll.http.http2 import Http2
@@ -24,6 +25,8 @@ from atoll.images.views import parse_time_ns
 from atoll.units import NS
 
 SERVICE = "/moby.buildkit.v1.Control/"
+SESSION_ID = "x-docker-expose-session-uuid"
+SESSION_METHOD = "x-docker-expose-session-grpc-method"
 
 Told = Callable[[Image, str], None]
 """Hears of each image that is built, and of its first name."""
@@ -60,6 +63,7 @@ class Control:
             f"{SERVICE}ListWorkers": unary(messages.ListWorkersRequest, self._list_workers),
             f"{SERVICE}DiskUsage": unary(messages.DiskUsageRequest, self._disk_usage),
             f"{SERVICE}Prune": self._prune,
+            f"{SERVICE}Session": self._session,
         }
 
     async def _info(self, _: Any, __: Call) -> Any:
@@ -89,7 +93,7 @@ class Control:
         kept: set[str] = set()
         try:
             if request.Frontend:
-                result = await job.frontend(request.Frontend, dict(request.FrontendAttrs))
+                result = await job.frontend(request.Frontend, request.FrontendAttrs, request.FrontendInputs)
             else:
                 result = await job.result()
             image = job.image(result)
@@ -113,6 +117,14 @@ class Control:
         job = await self._jobs.get(request.Ref)
         async for answer in job.board.follow():
             await call.send(answer)
+
+    async def _session(self, call: Call) -> None:
+        """A session within a call, for clients that cannot open a connection beside this one."""
+        identity = call.metadata.get(SESSION_ID)
+        if not identity:
+            raise RpcError(Code.INVALID_ARGUMENT, f"a session needs an id: {SESSION_ID} is missing in the metadata")
+        async with tunnel(call) as stream:
+            await self.attend(identity, stream, call.every(SESSION_METHOD))
 
     async def _disk_usage(self, _: Any, __: Call) -> Any:
         return messages.DiskUsageResponse(record=[_record(row) for row in self._builder.rows()])

@@ -17,7 +17,7 @@ SERVICE = "/moby.buildkit.v1.frontend.LLBBridge/"
 JOB_KEY = "buildkit-controlapi-buildid"
 CAPABILITIES = (
     *("solve.base", "return", "returnmap", "proto.refarray", "reference.output", "importcaches", "frontend.inputs", "frontend.caps"),
-    *("gateway.solve.metadata", "gateway.evaluate.solve", "gateway.solve.evaluate"),
+    *("gateway.solve.metadata", "gateway.evaluate"),
 )
 
 
@@ -31,6 +31,7 @@ class Gateway:
             f"{SERVICE}Ping": unary(messages.PingRequest, self._ping),
             f"{SERVICE}Solve": unary(messages.BridgeSolveRequest, self._solve),
             f"{SERVICE}Return": unary(messages.ReturnRequest, self._return),
+            f"{SERVICE}Evaluate": unary(messages.EvaluateRequest, self._evaluate),
         }
 
     async def _job(self, call: Call) -> Job:
@@ -46,7 +47,12 @@ class Gateway:
 
     async def _solve(self, request: Any, call: Call) -> Any:
         job = await self._job(call)
-        return messages.BridgeSolveResponse(result=await job.frontend(request.Frontend, dict(request.FrontendOpt)))
+        return messages.BridgeSolveResponse(result=await job.frontend(request.Frontend, request.FrontendOpt, request.FrontendInputs))
+
+    async def _evaluate(self, request: Any, call: Call) -> Any:
+        """What Solve has answered is done already."""
+        (await self._job(call)).image(messages.Result(ref=messages.Ref(id=request.Ref)))
+        return messages.EvaluateResponse()
 
     async def _return(self, request: Any, call: Call) -> Any:
         (await self._job(call)).finish(request)

@@ -84,6 +84,10 @@ class Call:
     def metadata(self) -> Mapping[str, str]:
         return dict(self._stream.headers)
 
+    def every(self, name: str) -> list[str]:
+        """All values of one name in the metadata."""
+        return [value for key, value in self._stream.headers if key == name]
+
     async def send(self, message: Any) -> None:
         """Raises Disconnected."""
         data = message.SerializeToString()

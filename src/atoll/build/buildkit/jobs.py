@@ -23,6 +23,7 @@ from atoll.build.buildkit.client import SessionClient
 from atoll.build.buildkit.failures import as_rpc_error
 from atoll.build.buildkit.frontend import Request, read_request
 from atoll.build.buildkit.grpc import Code, RpcError
+from atoll.build.buildkit.references import definition, with_inputs
 from atoll.build.buildkit.sessions import Session
 from atoll.build.solver import Built
 from atoll.errors import AtollError, NotFound, NotSupported
@@ -52,10 +53,10 @@ class Job:
     async def session(self) -> Session:
         return await asyncio.shield(self._session)
 
-    async def frontend(self, name: str, attributes: Mapping[str, str]) -> Any:
+    async def frontend(self, name: str, attributes: Mapping[str, str], inputs: Mapping[str, Any]) -> Any:
         """Runs one to its result: an image of this job's, or the answer of a subrequest. Raises RpcError."""
         try:
-            request = read_request(name, attributes)
+            request = read_request(name, with_inputs(attributes, inputs))
             session = await self.session
             executor.credentials.set(session.credentials_of)
             async with SessionClient(session, request, self.board, self._builder.workshop.scratch, self._run) as client:
@@ -66,7 +67,8 @@ class Job:
             raise as_rpc_error(error, self.board) from error
         reference = f"{self.ref}/{len(self._built)}"
         self._built[reference] = built
-        return messages.Result(ref=messages.Ref(id=reference), metadata={"containerimage.config": orjson.dumps(built.image.config)})
+        named = messages.Ref(**{"id": reference, "def": definition(built.image)})
+        return messages.Result(ref=named, metadata={"containerimage.config": orjson.dumps(built.image.config)})
 
     async def _answer(self, request: Request, client: SessionClient) -> Any:
         if request.subrequest != lint.SUBREQUEST:

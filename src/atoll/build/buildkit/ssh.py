@@ -31,13 +31,17 @@ async def agent(session: Session, name: str, run: Path) -> AsyncIterator[Path | 
     if not await _is_offered(session, name):
         yield None
         return
-    run.mkdir(exist_ok=True, mode=0o700)
-    directory = Path(tempfile.mkdtemp(dir=run))
+    directory = _directory(run)
     try:
         async with listen_unix(directory / SOCKET, lambda stream: _carry(session, name, stream)):
             yield directory / SOCKET
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def _directory(run: Path) -> Path:
+    run.mkdir(exist_ok=True, mode=0o700)
+    return Path(tempfile.mkdtemp(dir=run))
 
 
 async def _is_offered(session: Session, name: str) -> bool:
