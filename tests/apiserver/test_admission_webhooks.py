@@ -145,10 +145,35 @@ def test_a_failure_that_may_not(kubectl, namespace, configure):
     kubectl("create", "secret", "generic", "s", "-n", namespace)
 
 
-def test_a_service_that_is_missing_and_what_is_not_served(kubectl, namespace, configure):
+def test_a_service_that_is_missing(kubectl, namespace, configure):
     service = {"service": {"name": "hook", "namespace": namespace, "path": "/x"}}
     assert configure("Validating", "/x", clientConfig=service).returncode == 0
     assert 'service "hook" not found' in kubectl.fails("create", "configmap", "c", "-n", namespace)
-    conditions = configure("Mutating", "/x", matchConditions=[{"name": "n", "expression": "true"}])
-    assert conditions.returncode != 0
-    assert "matchConditions are not evaluated by this server" in conditions.stderr
+
+
+def test_match_conditions(kubectl, namespace, configure):
+    conditions = [
+        {"name": "small", "expression": "object.metadata.name.startsWith('s')"},
+        {"name": "user", "expression": "request.userInfo.username == 'admin'"},
+    ]
+    assert configure("Validating", "/deny", matchConditions=conditions).returncode == 0
+    kubectl("create", "configmap", "big", "-n", namespace)
+    assert "denied the request" in kubectl.fails("create", "configmap", "small", "-n", namespace)
+    broken = configure("Mutating", "/x", matchConditions=[{"name": "n", "expression": "object."}])
+    assert "webhooks[0].matchConditions[0].expression: Invalid value" in broken.stderr
+    assert configure("Mutating", "/x", matchConditions=[{"name": "n", "expression": "object.none.none == 1"}]).returncode == 0
+    told = kubectl.fails("create", "configmap", "other", "-n", namespace)
+    assert 'failed evaluating matchConditions of webhook "h0.example.com": n: no such key: none' in told
+
+
+def test_streams_are_connections(kubectl, namespace, configure):
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/*"], "operations": ["CONNECT"]}]
+    kubectl("create", "serviceaccount", "default", "-n", namespace)
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": namespace}}
+    kubectl("create", "-f", "-", stdin=json.dumps({**pod, "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": "n"}}))
+    assert configure("Validating", "/deny", rules=rules).returncode == 0
+    path = f"/api/v1/namespaces/{namespace}/pods/p/exec?command=ls&stdout=true"
+    assert "denied the request: not today" in kubectl.fails("create", "--raw", path, "-f", "-", stdin="{}")
+    review = Hooks.reviews[-1]
+    assert (review["operation"], review["subResource"], review["kind"]["kind"]) == ("CONNECT", "exec", "PodExecOptions")
+    assert review["object"]["command"] == ["ls"]

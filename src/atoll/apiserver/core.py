@@ -21,6 +21,9 @@ class Admission(Protocol):
 
     async def mutate(self, call: Call, new: Object, old: Mapping[str, Any] | None) -> None: ...
     async def validate(self, call: Call, new: Mapping[str, Any] | None, old: Mapping[str, Any] | None) -> None: ...
+    async def connect(self, call: Call, options: Object) -> None:
+        """Before streams are opened to what `call` names."""
+        ...
 
 
 @dataclass(slots=True)

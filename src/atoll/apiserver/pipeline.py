@@ -44,6 +44,7 @@ _PATCHES: dict[str, PatchKind] = {
     "application/strategic-merge-patch+json": "strategic",
     "application/apply-patch+yaml": "apply",
 }
+_OPENED = ("attach", "exec", "portforward")
 _OF_MANY = ("list", "watch", "deletecollection")
 _VERBS: dict[str, Verb] = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _BY_CLASS: tuple[tuple[type[errors.AtollError], int, str], ...] = (
@@ -108,6 +109,8 @@ class Pipeline:
         call = self._call(user, request, target)
         self._authorise(user, Attributes.of(call, request.query.get("fieldSelector") if call.verb in _OF_MANY else None))
         if call.subresource in STREAMED:
+            if call.verb == "get" and call.subresource in _OPENED:  # by WebSocket: a right to read pods is none to run things in them
+                self._authorise(user, Attributes.of(call)._replace(verb="create"))
             return await self._streams.serve(call, target.rest, request)
         if call.verb in ("get", "list"):
             return await self._read(call, request)

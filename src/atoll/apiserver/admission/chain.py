@@ -14,16 +14,28 @@ from atoll.apiserver.admission.namespacelifecycle import check_namespace_lives, 
 from atoll.apiserver.admission.noderestriction import restrict_node
 from atoll.apiserver.admission.podpriority import resolve_priority
 from atoll.apiserver.admission.podsecurity.plugin import check_pod_security
+from atoll.apiserver.admission.policies.bindings import GROUP as HOOKS
+from atoll.apiserver.admission.policies.bindings import MUTATING as MUTATING_POLICIES
+from atoll.apiserver.admission.policies.bindings import VALIDATING as VALIDATING_POLICIES
+from atoll.apiserver.admission.policies.compiled import Programs
+from atoll.apiserver.admission.policies.mutating import mutate_by_policies
+from atoll.apiserver.admission.policies.validating import validate_by_policies
 from atoll.apiserver.admission.resourcequota import charge_quotas
 from atoll.apiserver.admission.serviceaccount import give_service_account
 from atoll.apiserver.admission.tolerations import add_default_tolerations
 from atoll.apiserver.admission.unserved import refuse_unserved
-from atoll.apiserver.admission.webhooks import check_served, mutate_by_webhooks, validate_by_webhooks
+from atoll.apiserver.admission.webhooks import (
+    MUTATING,
+    VALIDATING,
+    mutate_by_webhooks,
+    request_of,
+    validate_by_webhooks,
+)
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.rbac import GROUP as RBAC
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.cacher import Cacher, Object
 
 MaybeObject = Mapping[str, Any] | None
 
@@ -45,47 +57,94 @@ class AdmissionChain:
     def __init__(self) -> None:
         self._core: Core | None = None
         self._authorizer: Authorizer | None = None
+        self._programs: Programs | None = None
+        self._configured: dict[str, Cacher] = {}
 
     def attach(self, core: Core, authorizer: Authorizer) -> None:
         """The plug-ins look at other objects; the core that holds them holds this chain too."""
         self._core = core
         self._authorizer = authorizer
+        for plural in (MUTATING_POLICIES, MUTATING, VALIDATING_POLICIES, VALIDATING):
+            kind = core.registry.get(HOOKS, "v1", plural)
+            if kind is not None:
+                self._configured[plural] = core.cacher(kind)
+
+    def _has(self, plural: str) -> bool:
+        """Whether there is any of these policies or webhook configurations; in most clusters, and on each write, there is none."""
+        cacher = self._configured.get(plural)
+        return cacher is not None and len(cacher) > 0
+
+    def _compiler(self) -> Programs:
+        """Made when the first policy or match condition is met."""
+        if self._programs is None:
+            assert self._authorizer is not None
+            self._programs = Programs(self._authorizer)
+        return self._programs
 
     async def mutate(self, call: Call, new: Object, old: MaybeObject) -> None:
-        if self._core is None:
+        core = self._core
+        if core is None:
             return
-        restrict_node(self._core, call, new, old)
+        restrict_node(core, call, new, old)
         is_new = old is None and not call.subresource
         if old is None:
             refuse_unserved(call)
         if is_new:
-            check_namespace_lives(self._core, call)
-            self._complete(self._core, call, new)
-        if await mutate_by_webhooks(self._core, call, new, old) and is_new:
-            self._complete(self._core, call, new)  # what a webhook has added is completed too
+            check_namespace_lives(core, call)
+            self._complete(core, call, new)
+        if await self._mutate_from_outside(core, call, new, old) and is_new:
+            self._complete(core, call, new)  # what a webhook has added is completed too
+
+    async def _mutate_from_outside(self, core: Core, call: Call, new: Object, old: MaybeObject) -> bool:
+        """Policies first, then webhooks; those who wish look again at what came after them."""
+        by_policies = self._has(MUTATING_POLICIES) and mutate_by_policies(core, self._compiler(), call, new, old)
+        if not self._has(MUTATING):
+            return by_policies
+        request = request_of(core, call, new, old, self._compiler)
+        if not await mutate_by_webhooks(request, new):
+            return by_policies
+        if self._has(MUTATING_POLICIES) and mutate_by_policies(core, self._compiler(), call, new, old, again=True):
+            await mutate_by_webhooks(request, new, again=True)
+        return True
 
     def _complete(self, core: Core, call: Call, new: Object) -> None:
         for plugin in _ON_CREATE.get((call.kind.group, call.kind.plural), ()):
             plugin(core, call, new)
 
+    async def connect(self, call: Call, options: Object) -> None:
+        if self._core is not None:
+            await self._mutate_from_outside(self._core, call, options, None)
+            await self._validate_from_outside(self._core, call, options, None)
+
     async def validate(self, call: Call, new: MaybeObject, old: MaybeObject) -> None:
+        core = self._core
+        if core is None:
+            return
         if new is None:
             keep_system_namespaces(call)
-            if self._core is not None:
-                restrict_node(self._core, call, None, old)
-                await mutate_by_webhooks(self._core, call, None, old)
-                await validate_by_webhooks(self._core, call, None, old)
+            restrict_node(core, call, None, old)
+            if self._has(MUTATING):
+                await mutate_by_webhooks(request_of(core, call, None, old, self._compiler), None)
+            await self._validate_from_outside(core, call, None, old)
             return
-        if call.kind.group == RBAC and self._authorizer is not None:
+        self._check(core, call, new, old)
+        await self._validate_from_outside(core, call, new, old)
+        await charge_quotas(core, call, new, old)  # last: what is refused costs nothing
+
+    def _check(self, core: Core, call: Call, new: Mapping[str, Any], old: MaybeObject) -> None:
+        group, _ = where = (call.kind.group, call.kind.plural)
+        assert self._authorizer is not None
+        if group == RBAC:
             refuse_escalation(self._authorizer, call, new, old)
-        if call.kind.group == CERTIFICATES and call.kind.plural == "certificatesigningrequests" and self._authorizer is not None:
+        elif where == (CERTIFICATES, "certificatesigningrequests"):
             check_certificate_request(self._authorizer, call, new, old)
-        if self._core is None:
-            return
-        limited = _LIMITED.get((call.kind.group, call.kind.plural))
+        limited = _LIMITED.get(where)
         if limited is not None and (not call.subresource if old is None else call.subresource == limited):
-            check_limits(self._core, call, new)
-        check_pod_security(self._core, call, new, old)
-        check_served(call, new)
-        await validate_by_webhooks(self._core, call, new, old)
-        await charge_quotas(self._core, call, new, old)  # last: what is refused costs nothing
+            check_limits(core, call, new)
+        check_pod_security(core, call, new, old)
+
+    async def _validate_from_outside(self, core: Core, call: Call, new: MaybeObject, old: MaybeObject) -> None:
+        if self._has(VALIDATING_POLICIES):
+            validate_by_policies(core, self._compiler(), call, new, old)
+        if self._has(VALIDATING):
+            await validate_by_webhooks(request_of(core, call, new, old, self._compiler), new)

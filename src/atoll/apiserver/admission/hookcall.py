@@ -10,7 +10,7 @@ import binascii
 import ssl
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +33,7 @@ class Verdict:
     refusal: StatusError | None
     patch: list[Any]
     warnings: tuple[str, ...] = ()
+    annotations: Mapping[str, str] = field(default_factory=dict)  # for the audit log
 
 
 async def ask(core: Core, hook: Mapping[str, Any], call: Call, operation: str, new: MaybeObject, old: MaybeObject) -> Verdict:
@@ -77,31 +78,35 @@ def _address(core: Core, config: Mapping[str, Any]) -> tuple[str, str, ssl.SSLCo
     return f"https://{host}:{service.get('port') or 443}", "/" + (service.get("path") or "").lstrip("/"), context, f"{name}.{namespace}.svc"
 
 
-def _review(call: Call, version: str, operation: str, new: MaybeObject, old: MaybeObject) -> dict[str, Any]:
+def admission_request(call: Call, operation: str) -> dict[str, Any]:
+    """The AdmissionRequest without its objects; what of it is empty is there all the same."""
     user: dict[str, Any] = {"username": call.user.name, "uid": call.user.uid, "groups": list(call.user.groups)}
     if call.user.extra:
         user["extra"] = {name: list(values) for name, values in call.user.extra.items()}
-    request = {
-        "uid": str(uuid.uuid4()),
+    return {
         **_coordinates(call.kind, call.subresource, "kind", "resource", "subResource"),
         **_coordinates(call.face, call.subresource, "requestKind", "requestResource", "requestSubResource"),
         "name": call.name or "",
         "namespace": call.namespace or "",
         "operation": operation,
         "userInfo": user,
-        "object": new,
-        "oldObject": old,
         "dryRun": call.dry_run,
-        "options": {"kind": f"{operation.title()}Options", "apiVersion": "meta.k8s.io/v1"},
+        "options": None if operation == "CONNECT" else {"kind": f"{operation.title()}Options", "apiVersion": "meta.k8s.io/v1"},
     }
+
+
+def _review(call: Call, version: str, operation: str, new: MaybeObject, old: MaybeObject) -> dict[str, Any]:
+    told = admission_request(call, operation)
+    if not call.subresource:
+        del told["subResource"], told["requestSubResource"]
+    request = {"uid": str(uuid.uuid4()), **told, "object": new, "oldObject": old}
     return {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
 
 
 def _coordinates(kind: Kind, subresource: str, *names: str) -> dict[str, Any]:
     resource = {"group": kind.group, "version": kind.version, "resource": kind.plural}
     sub = kind.subresource(subresource) if subresource else None
-    named = dict(zip(names, ((sub.gvk if sub else kind.gvk)._asdict(), resource, subresource), strict=True))
-    return named if subresource else {name: value for name, value in named.items() if value != ""}
+    return dict(zip(names, ((sub.gvk if sub else kind.gvk)._asdict(), resource, subresource), strict=True))
 
 
 def _verdict(name: str, review: Mapping[str, Any], content: bytes) -> Verdict:
@@ -114,17 +119,18 @@ def _verdict(name: str, review: Mapping[str, Any], content: bytes) -> Verdict:
     if answer.get("apiVersion", review["apiVersion"]) != review["apiVersion"] or uid != review["request"]["uid"]:
         raise InvalidInput(f'expected response.uid="{review["request"]["uid"]}" in {review["apiVersion"]}, got {uid!r}')
     warnings = tuple(str(warning) for warning in response.get("warnings") or ())
+    annotations = {f"{name}/{key}": str(value) for key, value in (response.get("auditAnnotations") or {}).items()}
     if not allowed:
-        return Verdict(_refusal(name, response.get("status") or {}), [], warnings)
+        return Verdict(_refusal(name, response.get("status") or {}), [], warnings, annotations)
     if not response.get("patch"):
-        return Verdict(None, [], warnings)
+        return Verdict(None, [], warnings, annotations)
     if response.get("patchType") != "JSONPatch":
         raise InvalidInput(f'invalid response.patchType: {response.get("patchType")!r}, expected "JSONPatch"')
     try:
         patch = orjson.loads(base64.b64decode(response["patch"], validate=True))
     except (ValueError, TypeError):
         raise InvalidInput("the response's patch is not JSON in base64") from None
-    return Verdict(None, patch if isinstance(patch, list) else [patch], warnings)
+    return Verdict(None, patch if isinstance(patch, list) else [patch], warnings, annotations)
 
 
 def _refusal(name: str, status: Mapping[str, Any]) -> StatusError:

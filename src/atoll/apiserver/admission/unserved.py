@@ -10,12 +10,11 @@ from atoll.apiserver.machinery import statuses
 
 _WHY = {
     "apiregistration.k8s.io": "aggregated API servers are not served yet",
-    "admissionregistration.k8s.io": "admission policies are not asked yet, admission webhooks are",
 }
 
 
 def refuse_unserved(call: Call) -> None:
     """Raises StatusError 501."""
     why = _WHY.get(call.kind.group)
-    if why and not call.kind.plural.endswith("webhookconfigurations"):
+    if why:
         raise statuses.not_supported(f"{call.kind.resource} cannot be created: {why} by this server")

@@ -9,73 +9,79 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import orjson
 
 from atoll.apiserver.admission.hookcall import MaybeObject, Verdict, ask, failed
+from atoll.apiserver.admission.matching import is_named, is_selected, operation_of
+from atoll.apiserver.admission.policies.compiled import Programs, conditions_hold
+from atoll.apiserver.admission.policies.values import values_of
+from atoll.apiserver.admission.replace import replace_object
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
+from atoll.apiserver.customresources.cel import CelError
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
-from atoll.apiserver.machinery.kind import Kind
+from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.machinery.patch_json import apply_json_patch
-from atoll.apiserver.machinery.selectors import label_selector_of
 from atoll.errors import AtollError
 
 log = logging.getLogger(__name__)
 
 GROUP = "admissionregistration.k8s.io"
 MUTATING, VALIDATING = "mutatingwebhookconfigurations", "validatingwebhookconfigurations"
-_KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "resourceVersion", "managedFields")  # not a webhook's to change
 Hook = Mapping[str, Any]
 
 
-def check_served(call: Call, new: Mapping[str, Any]) -> None:
-    """Raises StatusError 501 for a configuration that asks for what is not done here."""
-    if call.kind.group != GROUP or call.kind.plural not in (MUTATING, VALIDATING):
-        return
-    for hook in new.get("webhooks") or ():
-        if hook.get("matchConditions"):
-            raise statuses.not_supported(f"webhook {hook.get('name')}: matchConditions are not evaluated by this server: use selectors")
-        if any("CONNECT" in (rule.get("operations") or ()) for rule in hook.get("rules") or ()):
-            raise statuses.not_supported(f"webhook {hook.get('name')}: the operation CONNECT is not shown to webhooks by this server")
+class Request(NamedTuple):
+    """What is to be judged. `programs` gives the compiled match conditions; it is asked only where a webhook has some."""
+
+    core: Core
+    call: Call
+    operation: str
+    old: MaybeObject
+    programs: Callable[[], Programs]
 
 
-async def mutate_by_webhooks(core: Core, call: Call, new: Object | None, old: MaybeObject) -> bool:
-    """Whether `new` has been changed. Raises StatusError: a webhook's refusal, or 500 when one that must be asked could not be."""
-    hooks = list(_concerned(core, MUTATING, call, new, old))
+async def mutate_by_webhooks(request: Request, new: Object | None, *, again: bool = False) -> bool:
+    """Whether `new` has been changed. `again` asks only those that want to be asked a second time.
+
+    Raises StatusError: a webhook's refusal, or 500 when one that must be asked could not be.
+    """
+    hooks = list(_concerned(request, MUTATING))
     last_change = -1
     asked: list[tuple[int, Hook]] = []
-    for number, hook in enumerate(hooks):
-        if _selects(core, hook, call, new, old):
+    for number, (item, hook) in enumerate(hooks):
+        if again and hook.get("reinvocationPolicy") != "IfNeeded":
+            continue
+        if _wants(request, item, hook, new):
             asked.append((number, hook))
-            if await _mutate(core, hook, call, new, old):
+            if await _mutate(request, hook, new):
                 last_change = number
     for number, hook in asked:
-        if number < last_change and hook.get("reinvocationPolicy") == "IfNeeded":
-            await _mutate(core, hook, call, new, old)
+        if number < last_change and not again and hook.get("reinvocationPolicy") == "IfNeeded":
+            await _mutate(request, hook, new)
     return last_change >= 0
 
 
-async def validate_by_webhooks(core: Core, call: Call, new: MaybeObject, old: MaybeObject) -> None:
+async def validate_by_webhooks(request: Request, new: MaybeObject) -> None:
     """Raises StatusError, the first of them in the order of the webhooks."""
-    hooks = [hook for hook in _concerned(core, VALIDATING, call, new, old) if _selects(core, hook, call, new, old)]
+    hooks = [hook for item, hook in _concerned(request, VALIDATING) if _wants(request, item, hook, new)]
     if not hooks:
         return
-    verdicts = await asyncio.gather(*(_ask(core, hook, call, new, old) for hook in hooks), return_exceptions=True)
+    verdicts = await asyncio.gather(*(_ask(request, hook, new) for hook in hooks), return_exceptions=True)
     for verdict in verdicts:
         if isinstance(verdict, BaseException):
             raise verdict
-        call.warnings.extend(verdict.warnings)
+        _note(request.call, verdict)
         if verdict.refusal is not None:
             raise verdict.refusal
 
 
-async def _mutate(core: Core, hook: Hook, call: Call, new: Object | None, old: MaybeObject) -> bool:
-    verdict = await _ask(core, hook, call, new, old)
-    call.warnings.extend(verdict.warnings)
+async def _mutate(request: Request, hook: Hook, new: Object | None) -> bool:
+    verdict = await _ask(request, hook, new)
+    _note(request.call, verdict)
     if verdict.refusal is not None:
         raise verdict.refusal
     if not verdict.patch or new is None:
@@ -84,25 +90,22 @@ async def _mutate(core: Core, hook: Hook, call: Call, new: Object | None, old: M
         patched = apply_json_patch(orjson.loads(orjson.dumps(new)), verdict.patch)
     except AtollError as error:
         raise failed(hook, error) from None
-    outcome = call.kind.schema.validate(patched) if isinstance(patched, dict) else None
-    if outcome is None or outcome.error:
-        raise statuses.internal(
-            f'admission webhook "{hook["name"]}" left no valid object: {outcome.error if outcome else "it is no object"}'
-        )
-    changed = dict(outcome.object)
-    kept = {name: new["metadata"][name] for name in _KEPT if name in new["metadata"]}
-    changed["metadata"] = {**{name: value for name, value in (changed.get("metadata") or {}).items() if name not in _KEPT}, **kept}
-    if changed == new:
-        return False
-    new.clear()
-    new.update(changed)
-    return True
+    try:
+        return replace_object(request.call, new, patched)
+    except AtollError as error:
+        raise statuses.internal(f'admission webhook "{hook["name"]}" left {error}') from None
 
 
-async def _ask(core: Core, hook: Hook, call: Call, new: MaybeObject, old: MaybeObject) -> Verdict:
+def _note(call: Call, verdict: Verdict) -> None:
+    call.warnings.extend(verdict.warnings)
+    for key, value in verdict.annotations.items():
+        call.annotate(key, value)
+
+
+async def _ask(request: Request, hook: Hook, new: MaybeObject) -> Verdict:
     """Raises StatusError 500 unless the webhook's failures are to be ignored."""
     try:
-        return await ask(core, hook, call, _operation(new, old), new, old)
+        return await ask(request.core, hook, request.call, request.operation, new, request.old)
     except (AtollError, OSError) as error:
         why = error if isinstance(error, AtollError) else AtollError(str(error))
         if hook.get("failurePolicy") == "Ignore":
@@ -111,53 +114,36 @@ async def _ask(core: Core, hook: Hook, call: Call, new: MaybeObject, old: MaybeO
         raise failed(hook, why) from None
 
 
-def _operation(new: MaybeObject, old: MaybeObject) -> str:
-    return "DELETE" if new is None else "UPDATE" if old is not None else "CREATE"
-
-
-def _concerned(core: Core, plural: str, call: Call, new: MaybeObject, old: MaybeObject) -> Iterator[Hook]:
+def _concerned(request: Request, plural: str) -> Iterator[tuple[Item, Hook]]:
     """The webhooks whose rules name the request."""
+    core, call = request.core, request.call
     kind = core.registry.get(GROUP, "v1", plural)
     if kind is None or not len(core.cacher(kind)) or (call.kind.group == GROUP and call.kind.plural in (MUTATING, VALIDATING)):
         return
-    operation = _operation(new, old)
     for item in core.cacher(kind).in_order():
         for hook in item.obj.get("webhooks") or ():
-            if any(_names(rule, call, operation) for rule in hook.get("rules") or ()):
-                yield hook
+            if is_named(hook.get("rules"), call, request.operation, match_policy=hook.get("matchPolicy") or "Equivalent"):
+                yield item, hook
 
 
-def _names(rule: Mapping[str, Any], call: Call, operation: str) -> bool:
-    if not {operation, "*"} & set(rule.get("operations") or ()):
+def _wants(request: Request, item: Item, hook: Hook, new: MaybeObject) -> bool:
+    """By its selectors and match conditions. Raises StatusError 403 for conditions that fail where the webhook must be asked."""
+    if not is_selected(request.core, hook, request.call, new, request.old):
         return False
-    if rule.get("scope", "*") != "*" and (rule["scope"] == "Namespaced") is not call.kind.namespaced:
-        return False
-    return any(_names_kind(rule, kind, call.subresource) for kind in (call.kind, call.face))
-
-
-def _names_kind(rule: Mapping[str, Any], kind: Kind, subresource: str) -> bool:
-    if not {kind.group, "*"} & set(rule.get("apiGroups") or ()) or not {kind.version, "*"} & set(rule.get("apiVersions") or ()):
-        return False
-    whole = {kind.plural, "*", "*/*"}
-    part = {f"{kind.plural}/{subresource}", f"{kind.plural}/*", f"*/{subresource}", "*/*"}
-    return bool((part if subresource else whole) & set(rule.get("resources") or ()))
-
-
-def _selects(core: Core, hook: Hook, call: Call, new: MaybeObject, old: MaybeObject) -> bool:
-    by_object = label_selector_of(hook.get("objectSelector") or {})
-    if by_object:
-        told = [(obj["metadata"].get("labels") or {}) for obj in (new, old) if obj is not None]
-        if not any(all(requirement.matches(labels) for requirement in by_object) for labels in told):
+    if not hook.get("matchConditions"):
+        return True
+    try:
+        programs = request.programs()
+        values = values_of(request.core, programs, request.call, new, request.old)
+        values["request"]["operation"] = request.operation
+        return conditions_hold(programs.conditions(item, hook), values)
+    except CelError as error:
+        if hook.get("failurePolicy") == "Ignore":
+            log.warning("match conditions of webhook %s, failing open: %s", hook["name"], error)
             return False
-    by_namespace = label_selector_of(hook.get("namespaceSelector") or {})
-    if not by_namespace:
-        return True
-    if call.kind.plural == "namespaces" and not call.kind.group:
-        namespace = new if new is not None else old
-    elif call.namespace:
-        item = core.find("", "v1", "namespaces", call.namespace)
-        namespace = item.obj if item else {"metadata": {}}
-    else:
-        return True
-    labels = ((namespace or {}).get("metadata") or {}).get("labels") or {}
-    return all(requirement.matches(labels) for requirement in by_namespace)
+        why = f'failed evaluating matchConditions of webhook "{hook["name"]}": {error}'
+        raise statuses.forbidden(request.call.kind, request.call.name, why) from None
+
+
+def request_of(core: Core, call: Call, new: MaybeObject, old: MaybeObject, programs: Callable[[], Programs]) -> Request:
+    return Request(core, call, operation_of(call, new, old), old, programs)

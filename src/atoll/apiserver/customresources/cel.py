@@ -39,17 +39,22 @@ def _functions() -> tuple[Any, ...]:
     return declarations(library())
 
 
+def environment(variables: Mapping[str, Any], functions: tuple[Any, ...] = ()) -> Any:
+    """What expressions over these variables are compiled in: Kubernetes' functions, and those given."""
+    cel = library()
+    return cel.NewEnv(config=cel.NewEnvConfigFromYaml(_CONFIG), variables=dict(variables), functions=(*_functions(), *functions))
+
+
 class Expression:
-    """One compiled expression over typed variables. Raises CelError in the compiler's words."""
+    """One compiled expression over typed variables, or in an environment that is there already. Raises CelError in the compiler's words."""
 
     __slots__ = ("_compiled", "_serialized", "text")
 
-    def __init__(self, text: str, variables: Mapping[str, Any]) -> None:
-        cel = library()
+    def __init__(self, text: str, variables: Mapping[str, Any], within: Any = None) -> None:
         self.text = text
-        environment = cel.NewEnv(config=cel.NewEnvConfigFromYaml(_CONFIG), variables=dict(variables), functions=_functions())
+        within = within or environment(variables)
         try:
-            self._compiled = environment.compile(text)
+            self._compiled = within.compile(text)
         except RuntimeError as error:
             raise CelError(_plain(str(error))) from None
         self._serialized: bytes | None = None
@@ -65,15 +70,17 @@ class Expression:
         return encoded
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
-        """Raises CelError."""
+        """The value in Python's own types. Raises CelError."""
         try:
             result = self._compiled.eval(data=dict(values))
         except RuntimeError as error:
             raise CelError(_plain(str(error))) from None
-        value = result.value()
         if result.type() == library().Type.ERROR:
-            raise CelError(_plain(str(value)))
-        return value
+            raise CelError(_plain(str(result.value())))
+        try:
+            return result.plain_value()
+        except TypeError:
+            raise CelError(f"a value of type {result.type().name()} cannot be used here") from None
 
 
 def _plain(text: str) -> str:

@@ -1,8 +1,9 @@
-"""Admission webhooks and policies: what they match by default, and how long they may take."""
+"""Admission webhooks: what they match by default, and how long they may take."""
 
 from __future__ import annotations
 
 from atoll.apiserver.kinds import names
+from atoll.apiserver.kinds.admissionpolicy import check_conditions, default_matching
 from atoll.apiserver.kinds.causes import Causes
 from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
 
@@ -20,7 +21,7 @@ class WebhookConfigurationRules(Rules):
             hook.setdefault("timeoutSeconds", TIMEOUT_S)
             if self.mutating:
                 hook.setdefault("reinvocationPolicy", "Never")
-            _default_matching(hook, "rules")
+            default_matching(hook, "rules")
             service = (hook.get("clientConfig") or {}).get("service")
             if service is not None:
                 service.setdefault("port", 443)
@@ -46,29 +47,11 @@ class WebhookConfigurationRules(Rules):
             client = hook.get("clientConfig") or {}
             if ("url" in client) == ("service" in client):
                 causes.required(f"{path}.clientConfig", "exactly one of url or service is required")
+            check_conditions(hook.get("matchConditions"), f"{path}.matchConditions", causes)
 
 
 class MutatingWebhookConfigurationRules(WebhookConfigurationRules):
     mutating = True
 
 
-class AdmissionPolicyRules(Rules):
-    counts_generations = True
-
-    def default(self, obj: Object) -> None:
-        spec = obj.setdefault("spec", {})
-        spec.setdefault("failurePolicy", "Fail")
-        if "matchConstraints" in spec:
-            _default_matching(spec["matchConstraints"], "resourceRules", "excludeResourceRules")
-
-
-def _default_matching(match: Object, *rule_fields: str) -> None:
-    match.setdefault("matchPolicy", "Equivalent")
-    match.setdefault("namespaceSelector", {})
-    match.setdefault("objectSelector", {})
-    for field in rule_fields:
-        for rule in match.get(field) or ():
-            rule.setdefault("scope", "*")
-
-
-VALIDATING, MUTATING, POLICY = WebhookConfigurationRules(), MutatingWebhookConfigurationRules(), AdmissionPolicyRules()
+VALIDATING, MUTATING = WebhookConfigurationRules(), MutatingWebhookConfigurationRules()

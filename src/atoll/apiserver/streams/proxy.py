@@ -45,6 +45,8 @@ class Streams:
 
     async def serve(self, call: Call, rest: tuple[str, ...], request: Request) -> Response | None:
         """Raises StatusError 400 when the pod cannot be reached for what it lacks, 404, 503."""
+        if call.subresource != "log":
+            await self._core.admission.connect(call, _options(call, request))
         if call.subresource == "proxy":
             return await self._relay(call, request)
         pod = self._core.cacher(call.kind).get(call.key)
@@ -184,3 +186,18 @@ async def _refused(client: Client, answer: ClientResponse) -> StatusError:
     text = body.decode("utf-8", "replace").strip() or f"the kubelet answered {answer.status}"
     reasons = {400: "BadRequest", 403: "Forbidden", 404: "NotFound", 500: "InternalError"}
     return StatusError(answer.status, reasons.get(answer.status, "InternalError"), text)
+
+
+def _options(call: Call, request: Request) -> Object:
+    """The query as the options object that admission judges."""
+    sub = call.kind.subresource(call.subresource)
+    assert sub is not None
+    options: Object = {"kind": sub.gvk.kind, "apiVersion": sub.gvk.version}
+    query = request.query
+    options |= {name: True for name in ("stdin", "stdout", "stderr", "tty") if query.flag(name)}
+    options |= {name: query.get(name) for name in ("container", "path") if query.get(name)}
+    if query.getall("command"):
+        options["command"] = query.getall("command")
+    if query.getall("ports"):
+        options["ports"] = [int(port) for port in query.getall("ports") if port.isdecimal()]
+    return options
