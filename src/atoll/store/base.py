@@ -64,6 +64,7 @@ class Past:
     before_revision: int
 
 
+COMPACT_INTERVAL_S = 300.0  # upstream's --etcd-compaction-interval
 Subscriber = Callable[[Sequence[Change]], None]
 
 
@@ -78,6 +79,10 @@ class Store(Protocol):
     def compacted(self) -> int:
         """History after this revision can be read; nothing at or before it."""
 
+    @property
+    def problem(self) -> str:
+        """Why nothing can be written or read any more; "" when all is well."""
+
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have every batch of changes, in order; called on the loop, must not raise or wait."""
 
@@ -86,6 +91,9 @@ class Store(Protocol):
 
         Raises CompareFailed; Unavailable when the disk refuses.
         """
+
+    async def settle(self) -> None:
+        """Return when all that has been acknowledged, by whatever server, has been announced here. Raises Unavailable."""
 
     async def scan(self, prefix: str, *, revision: int | None = None) -> list[Record]:
         """All records under `prefix` in key order, as they stood at `revision`. Raises Compacted."""

@@ -19,12 +19,11 @@ from typing import NamedTuple, TypeVar
 
 from atoll.errors import Unavailable
 from atoll.store import schema
-from atoll.store.base import Change, Compacted, CompareFailed, Past, Record, Subscriber
+from atoll.store.base import COMPACT_INTERVAL_S, Change, Compacted, CompareFailed, Past, Record, Subscriber
 from atoll.store.committer import Committer
 from atoll.store.lock import OwnerLock
 
 _COMPACT_SLICE = 2_000  # revisions a transaction: bounds how long compaction holds up writes
-COMPACT_INTERVAL_S = 300.0  # upstream's --etcd-compaction-interval
 _T = TypeVar("_T")
 
 
@@ -79,6 +78,10 @@ class SqliteStore:
     def compacted(self) -> int:
         return self._compacted
 
+    @property
+    def problem(self) -> str:
+        return "the store is closed" if self._closed else ""
+
     def subscribe(self, subscriber: Subscriber) -> None:
         self._subscribers.append(subscriber)
 
@@ -100,6 +103,9 @@ class SqliteStore:
         self._gathered.append(_Pending(change, done))
         # A caller that gives up cancels only its own answer: the write is already in order with the others.
         return await done
+
+    async def settle(self) -> None:
+        """Nobody else writes, and what is acknowledged has been announced."""
 
     async def scan(self, prefix: str, *, revision: int | None = None) -> list[Record]:
         at = self._revision if revision is None else revision

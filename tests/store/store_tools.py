@@ -1,0 +1,69 @@
+"""Stores to test: SQLite in a directory, and etcd, which Debian's etcd-server serves on loopback for as long as a module needs it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+ETCD = shutil.which("etcd")
+READY_S = 20.0
+
+
+class Etcd:
+    """An etcd of one member; `location` is what a store is opened with."""
+
+    def __init__(self, home: Path) -> None:
+        client, peer = _free_ports(2)
+        self.url, peers = f"http://127.0.0.1:{client}", f"http://127.0.0.1:{peer}"
+        self.location = f"etcd://127.0.0.1:{client}"
+        self._command = [
+            *(ETCD or "etcd", "--name", "m", "--data-dir", str(home / "etcd")),
+            *("--listen-client-urls", self.url, "--advertise-client-urls", self.url),
+            *("--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", f"m={peers}"),
+            *("--log-level", "error"),
+        ]
+        self._log = home / "etcd.log"
+        self.start()
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_S
+        while True:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/health", timeout=1) as answer:
+                if b"true" in answer.read():
+                    return
+            assert time.monotonic() < deadline, self._log.read_text()
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def ctl(self, *args: str) -> str:
+        """etcdctl's output."""
+        command = ["etcdctl", "--endpoints", self.url, *args]
+        return subprocess.run(command, env={"ETCDCTL_API": "3"}, capture_output=True, text=True, check=True, timeout=20).stdout
+
+
+@contextlib.contextmanager
+def etcd(home: Path) -> Iterator[Etcd]:
+    server = Etcd(home)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
