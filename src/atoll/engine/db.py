@@ -24,6 +24,7 @@ class Database:
         path.touch(0o600)  # records hold the environments of containers; the journal takes its mode from here
         path.chmod(0o600)
         self._connection = sqlite3.connect(path, isolation_level=None)
+        self._connection.execute("PRAGMA locking_mode=EXCLUSIVE")  # nobody else is to open it; no locks and no shared memory for each row
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import orjson
@@ -66,7 +65,7 @@ class State:
     def put_endpoint(self, endpoint: Endpoint) -> None:
         self.endpoints[endpoint.id] = endpoint
         self.version += 1
-        _replace(self._directory / endpoint.id, orjson.dumps(asdict(endpoint)), sync=False)
+        _replace(self._directory / endpoint.id, orjson.dumps(endpoint), sync=False)
 
     def drop_endpoint(self, endpoint_id: str) -> None:
         self.endpoints.pop(endpoint_id, None)
@@ -94,7 +93,7 @@ class State:
         return sorted(mine, key=lambda endpoint: int(endpoint.ifname.removeprefix("eth") or 0))
 
     def _save_networks(self) -> None:
-        _replace(self._file, orjson.dumps([asdict(network) for network in self.networks.values()], option=orjson.OPT_INDENT_2), sync=True)
+        _replace(self._file, orjson.dumps(list(self.networks.values()), option=orjson.OPT_INDENT_2), sync=True)
 
 
 def _replace(path: Path, data: bytes, *, sync: bool) -> None:

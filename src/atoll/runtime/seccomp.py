@@ -33,6 +33,13 @@ def default_profile() -> dict[str, Any]:
     return profile
 
 
+@functools.lru_cache(maxsize=64)
+def default_policy(capabilities: frozenset[str]) -> tuple[dict[str, Any], str]:
+    """The default for a container with these capabilities, in OCI's format, and its digest. Shared: do not change it."""
+    policy = to_oci(default_profile(), capabilities)
+    return policy, digest(policy)
+
+
 def parse_profile(text: str | bytes) -> dict[str, Any]:
     """What `--security-opt seccomp=<file>` holds. Raises InvalidInput."""
     try:

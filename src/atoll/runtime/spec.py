@@ -126,9 +126,11 @@ def default_spec(
     if cgroups_path:
         linux["cgroupsPath"] = cgroups_path
     if not privileged and seccomp_profile is not None:
-        profile = seccomp.default_profile() if isinstance(seccomp_profile, str) else seccomp_profile
-        linux["seccomp"] = seccomp.to_oci(profile, granted)
-        notes[SECCOMP_DIGEST] = seccomp.digest(linux["seccomp"])
+        if isinstance(seccomp_profile, str):
+            linux["seccomp"], notes[SECCOMP_DIGEST] = seccomp.default_policy(frozenset(granted))
+        else:
+            linux["seccomp"] = seccomp.to_oci(seccomp_profile, granted)
+            notes[SECCOMP_DIGEST] = seccomp.digest(linux["seccomp"])
     spec: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
         "root": {"path": "rootfs", "readonly": readonly_rootfs},

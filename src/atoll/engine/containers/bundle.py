@@ -43,7 +43,9 @@ def make_spec(
     settings: Settings,
     trust: Trust,
 ) -> dict[str, Any]:
-    """The OCI config. `netns` is the path of the network namespace, None for the host's; `sources` the volumes' directories by name."""
+    """The OCI config. `netns` is the path of the network namespace, "" for a new one, None for the host's; `sources` the volumes' directories
+    by name.
+    """
     record = container.record
     config, host = record.config, record.host
     options = security_options(host["SecurityOpt"] or ())
@@ -97,7 +99,7 @@ def environment(record: Record) -> list[str]:
 def namespaces(host: Mapping[str, Any], netns: str | None, pid_of: PidOf) -> dict[str, str | None]:
     found: dict[str, str | None] = {"mount": None}
     if netns is not None:
-        found["network"] = netns
+        found["network"] = netns or None
     for kind, mode in (("pid", host["PidMode"]), ("ipc", host["IpcMode"]), ("uts", host["UTSMode"]), ("cgroup", host["CgroupnsMode"])):
         if mode.startswith("container:"):
             found[kind] = f"/proc/{pid_of(mode.removeprefix('container:'))}/ns/{kind}"

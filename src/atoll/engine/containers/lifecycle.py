@@ -63,6 +63,7 @@ class Lifecycle:
             self._check_startable(container)
             before = container.record
             container.save(status=Status.STARTING, error="", stopped_by_user=False)
+            container.is_kept = True
             attachments = container.take_pending()
             try:
                 await self._start(container, attachments[0] if attachments else None)
@@ -218,6 +219,7 @@ class Lifecycle:
             container.exited(status)
             with contextlib.suppress(NotFound, KeeperLost):
                 await services.runtime.delete(container.id)  # cgroups; nobody waits for them
+                container.is_kept = False
         if not again and container.auto_remove and not container.is_restarting:
             await self._remove(container)
 

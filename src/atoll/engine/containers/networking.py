@@ -1,11 +1,14 @@
 """A container's place on the network: its namespace, its endpoints, and the files that tell it of them.
 
+The namespace is made before the container, so that links can be put into it; one that gets none ("none") is born with the container.
+
 NetworkMode decides: a network's name, "none", "host", "container:<other>", or, in process, "netns:<path>", where whoever made the namespace
 has done all of this already.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from atoll.network import Networks, PortBinding, host_gateway, hosts_file, resol
 
 NETNS = "netns:"
 CONTAINER = "container:"
+NEW = ""  # the place of a namespace that the container's init is to make
 
 Find = Callable[[str], Container]
 
@@ -68,19 +72,21 @@ class Networker:
 
     def shown(self, container: Container) -> Networking:
         """For inspect and ps."""
-        return Networking(self._networks.ports(container.id) if container.is_up else {}, str(self.namespace(container)))
+        alone = container.record.host["NetworkMode"] == "none"
+        sandbox = f"/proc/{container.record.pid}/ns/net" if alone else str(self.namespace(container))
+        return Networking(self._networks.ports(container.id) if container.is_up else {}, sandbox)
 
     async def connect(self, container: Container) -> tuple[str | None, dict[str, Any]]:
-        """The namespace's path (None: the host's) and the endpoints, with the container's files written. Nothing is left on failure."""
+        """The namespace's path (None: the host's) or NEW, and the endpoints, with the container's files written. Nothing is left on failure."""
         mode = container.record.host["NetworkMode"]
         if mode.startswith(NETNS):
             return mode.removeprefix(NETNS), {}
         if mode.startswith(CONTAINER):
             return self._join(container, mode.removeprefix(CONTAINER)), {}
-        if mode == "host":
-            await self._networks.attach(container.id, "host", name=container.name)
+        if mode in {"host", "none"}:
+            await self._networks.attach(container.id, mode, name=container.name)
             self._write_files(container, {})
-            return None, self._settings(container)
+            return None if mode == "host" else NEW, self._settings(container)
         netns = await self._networks.create_netns(container.id)
         try:
             await self._attach_all(container, netns)
@@ -96,7 +102,7 @@ class Networker:
         if mode.startswith((NETNS, CONTAINER)):
             return
         await self._networks.detach_all(container.id)
-        if mode != "host":
+        if mode not in {"host", "none"}:
             await self._networks.delete_netns(container.id)
 
     async def join(self, container: Container, network: str, settings: dict[str, Any]) -> None:
@@ -184,14 +190,13 @@ class Networker:
             gateway=host_gateway(next((seat.gateway for seat in seats if seat.gateway), "")),
             host_network=on_host,
         )
-        paths.hosts.write_text(text)
+        _write(paths.hosts, text)
         embedded = any(self._networks.get(known).has_names for known in networking)
-        paths.resolv_conf.write_text(
-            resolv_conf_file(
-                embedded=embedded, servers=host["Dns"], search=host["DnsSearch"], options=host["DnsOptions"], host_network=on_host
-            )
+        servers = resolv_conf_file(
+            embedded=embedded, servers=host["Dns"], search=host["DnsSearch"], options=host["DnsOptions"], host_network=on_host
         )
-        paths.hostname.write_text(name + "\n")
+        _write(paths.resolv_conf, servers)
+        _write(paths.hostname, name + "\n")
 
     def _links(self, container: Container) -> list[str]:
         """--link name:alias on the default bridge, as entries of /etc/hosts; the name service of the other networks knows links itself."""
@@ -206,6 +211,15 @@ class Networker:
                 raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
             entries += [f"{known}:{address}" for known in dict.fromkeys((alias, other.record.config["Hostname"], other.name))]
         return entries
+
+
+def _write(path: Path, text: str) -> None:
+    """As Path.write_text, at a third of its cost."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
 
 
 def _aliased(links: Iterable[str] | None) -> Iterator[tuple[str, str]]:

@@ -122,6 +122,7 @@ class Container:
         self.pending: list[Attach] = []  # clients that attached before the start
         self.exec_ids: list[str] = []
         self.secrets: tuple[str, ...] = ()  # variables that no record keeps: of a build's step
+        self.is_kept = True  # the keeper may know it; until it has said otherwise
         self.removed = False
 
     @property

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+from pathlib import Path
 
 from atoll.engine.containers.record import Container, Status
 from atoll.engine.services import Services
@@ -24,11 +25,15 @@ async def remove(services: Services, container: Container, *, force: bool = Fals
                 )
             raise InUse(f"container {container.id} still runs")
         container.save(status=Status.REMOVING)
-        with contextlib.suppress(NotFound):
-            await services.runtime.delete(container.id)
+        if container.is_kept:
+            with contextlib.suppress(NotFound):
+                await services.runtime.delete(container.id)
         await services.networker.disconnect(container)
-        await _remove_directory(container)
-        services.registry.forget(container)
+        is_small = not _has_written(container)
+        removal = asyncio.get_running_loop().run_in_executor(None, _remove_directory, container.paths.root)
+        if not is_small:
+            await removal  # whoever removes it wants the space
+        services.registry.forget(container)  # a directory without a row is taken away at the next start
         for attach in container.take_pending():
             attach.release_keeper_ends()
         services.container_event(container, "destroy")
@@ -37,13 +42,14 @@ async def remove(services: Services, container: Container, *, force: bool = Fals
         remove_anonymous_volumes(services, container)
 
 
-async def _remove_directory(container: Container) -> None:
-    """In a thread where there is much to remove; handing a few files over would cost more than they do."""
-    root, upper = container.paths.root, container.paths.upper
-    if upper.is_dir() and os.listdir(upper):
-        await asyncio.to_thread(shutil.rmtree, root, ignore_errors=True)
-    else:
-        shutil.rmtree(root, ignore_errors=True)
+def _has_written(container: Container) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return bool(os.listdir(container.paths.upper))
+    return False
+
+
+def _remove_directory(root: Path) -> None:
+    shutil.rmtree(root, ignore_errors=True)
 
 
 def remove_anonymous_volumes(services: Services, container: Container) -> None:
