@@ -37,8 +37,11 @@ class Answer(NamedTuple):
 
 
 class AtollRegistry:
-    def __init__(self, directory: Path, *flags: str) -> None:
-        self.root = directory / "registry"
+    """With `home`, the registry that shares the content of the instance there."""
+
+    def __init__(self, directory: Path, *flags: str, home: Path | None = None) -> None:
+        self.root = (home or directory) / "registry"
+        self.home = home
         self.flags = flags
         self.log = directory / "registry.log"
         self.process: subprocess.Popen[str] | None = None
@@ -50,9 +53,12 @@ class AtollRegistry:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "atoll", "registry", "serve", "--addr", f"127.0.0.1:{self.port}", "--root", str(self.root)]
+        command = [sys.executable, "-m", "atoll", "registry", "serve", "--addr", f"127.0.0.1:{self.port}", *self.flags]
+        environ = {**os.environ, "ATOLL_HOME": str(self.home)} if self.home else None
+        if not self.home:
+            command += ["--root", str(self.root)]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([*command, *self.flags], stdout=subprocess.PIPE, stderr=log, text=True)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=environ)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line.startswith("Registry at "), self.log.read_text()

@@ -16,7 +16,7 @@ import pytest
 from atoll.config import Instance
 from atoll.errors import NotFound, Unauthenticated
 from atoll.images import ImageStore
-from atoll.registry import check
+from atoll.registry import check, collect
 from engine_harness import EngineDaemon, has_docker
 from image_harness import Registry, make_image, tar_of
 from registry_harness import AtollRegistry
@@ -58,6 +58,59 @@ def skopeo(*words: str) -> str:
     done = subprocess.run(["skopeo", words[0], *copy, *words[1:]], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+# the instance's own registry ---------------------------------------------------------------------------------------------------------
+def inodes(directory: Path) -> dict[str, tuple[int, int]]:
+    """Inode and number of names of every blob."""
+    return {path.name: (path.stat().st_ino, path.stat().st_nlink) for path in (directory / "blobs/sha256").iterdir()}
+
+
+def test_content_is_on_disk_once(store: ImageStore, instance: Instance, tmp_path: Path):
+    registry = AtollRegistry(tmp_path, home=instance.home)
+    name = f"{registry.address}/app:1"
+
+    async def work() -> None:
+        image = await make_image(store, name, *LAYERS)
+        await store.push(name)
+        shared = {digest for digest, (_, names) in inodes(registry.root).items() if names == 2}
+        assert image.id[7:] in shared, "the engine has the configuration; layers it has unpacked"
+        await store.remove(name)
+        assert check(registry.root) == []
+        pulled = await store.pull(name)
+        assert pulled.id == image.id
+        theirs, ours = inodes(registry.root), inodes(instance.content)
+        blobs = [blob.digest[7:] for layer in pulled.layers for blob in store._database.layer_blobs(layer.diff_id)]
+        assert len(blobs) == len(LAYERS)
+        assert all(theirs[digest] == ours[digest] and ours[digest][1] == 2 for digest in blobs)
+        registry.ask("DELETE", "/v2/app/manifests/1")
+        collect(registry.root, grace_s=-1, untagged=True)
+        assert not inodes(registry.root)
+        await store.remove(name)
+        assert not inodes(instance.content)
+
+    try:
+        asyncio.run(work())
+    finally:
+        registry.stop()
+
+
+@pytest.mark.skipif(not has_docker(), reason="the docker CLI is not installed")
+def test_what_is_pushed_to_it_is_at_once_usable(instance: Instance, tmp_path: Path):
+    daemon = EngineDaemon(instance)
+    daemon.start()
+    registry = AtollRegistry(tmp_path, home=instance.home)
+    name = f"{registry.address}/team/busybox:1"
+    try:
+        daemon.make_busybox()
+        daemon.docker("save", "-o", str(tmp_path / "saved.tar"), "busybox")
+        skopeo("copy", f"docker-archive:{tmp_path}/saved.tar", f"docker://{name}")
+        daemon.docker("rmi", "-f", "busybox")
+        assert daemon.docker("run", "--rm", "--network", "none", name, "echo", "there").stdout == "there\n"
+        assert {names for _, names in inodes(registry.root).values()} >= {2}
+    finally:
+        registry.stop()
+        daemon.destroy()
 
 
 # our own client ----------------------------------------------------------------------------------------------------------------------

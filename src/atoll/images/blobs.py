@@ -17,19 +17,21 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from atoll.errors import DigestMismatch, LimitExceeded, NotFound, Unavailable
-from atoll.images.model import Digest
+from atoll.images.model import Descriptor, Digest
 from atoll.images.reference import is_digest
+from atoll.images.sharing import link
 
 DOCUMENT_MAX = 8 << 20  # bytes of a config or manifest; registries refuse manifests above 4 MiB
 READ_SIZE = 1 << 18
 
 
 class Blobs:
-    """The blobs of one content directory; `scratch` is on the same file system."""
+    """The blobs of one content directory; `scratch` is on the same file system. `beside`: a directory like `root` that has some as well."""
 
-    def __init__(self, root: Path, scratch: Path) -> None:
+    def __init__(self, root: Path, scratch: Path, beside: Path | None = None) -> None:
         self._root = root / "sha256"
         self._scratch = scratch
+        self._beside = beside
         self._unsynced: set[str] = set()
 
     @property
@@ -58,6 +60,15 @@ class Blobs:
             return self.path(digest).stat().st_size
         except (FileNotFoundError, NotFound):
             return None
+
+    def borrow(self, blob: Descriptor) -> bool:
+        """Whether the blob is here, if need be by sharing the file of the store beside this one, which verified it."""
+        if self.size(blob.digest) == blob.size:
+            return True
+        if self._beside is None or not link(self._beside, blob.digest, blob.size, self.path(blob.digest)):
+            return False
+        self._unsynced.add(blob.digest)
+        return True
 
     def read(self, digest: str) -> bytes:
         """A whole document. Raises NotFound, LimitExceeded."""

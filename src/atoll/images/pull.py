@@ -126,7 +126,7 @@ class Puller:
     async def _download(self, arriving: _Arriving, slots: asyncio.Semaphore) -> None:
         blob = arriving.blob
         identifier = short(blob.digest)
-        if self._blobs.size(blob.digest) == blob.size:
+        if self._blobs.borrow(blob):
             arriving.begun.set()
             arriving.complete.set()
             return

@@ -31,6 +31,7 @@ from atoll.images.registry_auth import Credentials
 from atoll.images.registry_session import RegistrySettings
 from atoll.images.remote import Remote
 from atoll.images.removal import Remover
+from atoll.images.sharing import engine_blobs, registry_root
 from atoll.images.snapshots import Snapshots
 from atoll.units import timestamp
 
@@ -56,7 +57,7 @@ class ImageStore:
         self._scratch = scratch
         self._lock = ContentLock(self._root / "lock")
         self._database = Database(self._root / "images.db")
-        self.blobs = Blobs(self._root / "blobs", scratch)
+        self.blobs = Blobs(engine_blobs(instance), scratch, registry_root(instance) / "blobs")
         self.snapshots = Snapshots(self._root / "l", scratch, self._database)
         self.leases = Leases(self._database, self.snapshots)
         self._durability = Durability(self._root, self._database, self.blobs, self.snapshots)

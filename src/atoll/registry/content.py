@@ -10,14 +10,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from atoll.images.sharing import link
 from atoll.registry.names import ALGORITHMS
 
 
 class Content:
-    """The files below one registry's root, which is one file system."""
+    """The files below one registry's root, which is one file system. `beside`: blobs of another store, laid out like ours."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, beside: Path | None = None) -> None:
         self._blobs = root / "blobs"
+        self._beside = beside
         self.uploads = root / "uploads"
 
     def create(self) -> None:
@@ -37,14 +39,14 @@ class Content:
             return None
 
     def adopt(self, upload: Path, digest: str) -> None:
-        """Makes a synced upload the blob; blocks until its name is on disk."""
+        """Makes a synced upload the blob, or shares the file of the store beside us; blocks until its name is on disk."""
         target = self.path(digest)
-        upload.rename(target)
-        directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        if self._beside is None or target.exists() or not link(self._beside, digest, upload.stat().st_size, target):
+            upload.rename(target)  # also over a damaged file of that name
+        else:
+            upload.unlink()
+            sync(target)  # the other store need not have done so yet
+        sync(target.parent)
 
     def delete(self, digest: str) -> None:
         """Whoever reads the blob at this moment reads on to its end."""
@@ -54,3 +56,12 @@ class Content:
         for algorithm in ALGORITHMS:
             for name in os.listdir(self._blobs / algorithm):
                 yield f"{algorithm}:{name}"
+
+
+def sync(path: Path) -> None:
+    """A file's content, or a directory's names, to disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -30,9 +30,13 @@ CLOSE_GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `atoll registry serve` was told. Port 0 takes a free one; certificate and key go together, in PEM."""
+    """What `atoll registry serve` was told. Port 0 takes a free one; certificate and key go together, in PEM.
+
+    `beside`: the engine's blobs, which the registry shares where it has the same content.
+    """
 
     root: Path
+    beside: Path | None = None
     host: str = "127.0.0.1"
     port: int = 5000
     htpasswd: Path | None = None
@@ -75,7 +79,7 @@ async def serve(settings: Settings, ready: Callable[[int], None], stop: asyncio.
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(process.sole(settings.root / "lock", "registry"))
         loop.set_default_executor(ThreadPoolExecutor(THREADS, "registry"))
-        store = Store(settings.root)
+        store = Store(settings.root, beside=settings.beside)
         stack.callback(store.close)
         store.open()
         uploads = Uploads(store.content, blob_max=settings.blob_max, expiry_s=settings.upload_expiry_s)

@@ -63,8 +63,8 @@ class Referrers(NamedTuple):
 
 
 class Store:
-    def __init__(self, root: Path, clock: Callable[[], float] = time.time) -> None:
-        self.content = Content(root)
+    def __init__(self, root: Path, clock: Callable[[], float] = time.time, *, beside: Path | None = None) -> None:
+        self.content = Content(root, beside)
         self.database = Database(root / "registry.db")
         self._root = root
         self._clock = clock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from atoll.cli.flags import Command, Flag, Options, UsageError
@@ -12,11 +11,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from atoll.config import Instance
     from atoll.registry import Settings
 
 DEFAULT_ADDRESS = "127.0.0.1:5000"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-ROOT = Flag("root", "", "string", "Directory of the registry (default: registry in Atoll's home)", "path")
+ROOT = Flag("root", "", "string", "Directory of a registry of its own (default: the instance's, which shares the engine's content)", "path")
 
 
 def serve() -> Command:
@@ -56,6 +56,7 @@ def _serve(options: Options, _: list[str]) -> int:
 def _settings(options: Options) -> Settings:
     from pathlib import Path
 
+    from atoll.images.sharing import engine_blobs
     from atoll.registry import Settings
     from atoll.registry.uploads import EXPIRY_S
     from atoll.units import parse_bytes
@@ -63,6 +64,7 @@ def _settings(options: Options) -> Settings:
     host, port = _address(options["addr"] or DEFAULT_ADDRESS)
     return Settings(
         root=_root(options),
+        beside=None if options["root"] else engine_blobs(_instance()),
         host=host,
         port=port,
         htpasswd=Path(options["htpasswd"]) if options["htpasswd"] else None,
@@ -90,9 +92,15 @@ def _address(text: str) -> tuple[str, int]:
 def _root(options: Options) -> Path:
     from pathlib import Path
 
-    from atoll.home import home_directory
+    from atoll.images.sharing import registry_root
 
-    return Path(options["root"] or os.path.join(home_directory(os.environ), "registry"))
+    return Path(options["root"]) if options["root"] else registry_root(_instance())
+
+
+def _instance() -> Instance:
+    from atoll.config import Instance
+
+    return Instance.from_environment()
 
 
 def gc() -> Command:
