@@ -55,3 +55,14 @@ def test_foreign_packets(pair, packet):
     ours.send(packet)
     with pytest.raises(protocol.ProtocolError):
         protocol.receive(theirs)
+
+
+def test_last_words_of_a_peer_that_did_not_listen():
+    """The kernel tells of unread words first (ECONNRESET), and only then what the peer had said."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        protocol.send(ours, {"unread": True})
+        protocol.send(theirs, {"error": "why"})
+        theirs.close()
+        assert protocol.receive(ours) == ({"error": "why"}, [])
+        assert protocol.receive(ours) is None

@@ -50,7 +50,7 @@ _MOVE_MOUNT_F_EMPTY_PATH: Final = 0x4
 _MOVE_MOUNT_T_EMPTY_PATH: Final = 0x40
 
 
-class _MountAttr(ctypes.Structure):
+class MountAttributes(ctypes.Structure):
     _fields_ = (
         ("attr_set", ctypes.c_uint64),
         ("attr_clr", ctypes.c_uint64),
@@ -121,7 +121,7 @@ def set_attributes(mount_fd: int, *, add: int = 0, remove: int = 0, propagation:
     """Change a mount (or the tree of them) that an open descriptor stands on."""
     if add & ATTR_ATIME:
         remove |= ATTR_ATIME
-    change = _MountAttr(add, remove, propagation, 0)
+    change = MountAttributes(add, remove, propagation, 0)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     size = ctypes.sizeof(change)
     syscall.call("mount_setattr", mount_fd, b"", flags, ctypes.byref(change), size, what="change mount attributes")

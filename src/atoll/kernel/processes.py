@@ -20,6 +20,7 @@ NEWIPC: Final = 0x08000000
 NEWUSER: Final = 0x10000000
 NEWPID: Final = 0x20000000
 NEWNET: Final = 0x40000000
+NEWTIME: Final = 0x00000080
 
 # An OCI namespace type: its flag and its name below /proc/<pid>/ns.
 NAMESPACES: Final = {
@@ -29,6 +30,8 @@ NAMESPACES: Final = {
     "ipc": (NEWIPC, "ipc"),
     "pid": (NEWPID, "pid"),
     "network": (NEWNET, "net"),
+    "user": (NEWUSER, "user"),
+    "time": (NEWTIME, "time"),
 }
 _CLONE_FILES: Final = 0x00000400
 _CLONE_PARENT: Final = 0x00008000
@@ -87,6 +90,13 @@ def join_path(path: str, namespace: int) -> None:
         join(fd, namespace, f"namespace {path}")
     finally:
         os.close(fd)
+
+
+def become_root() -> None:
+    """Of the user namespace just joined, where we are still whoever we were outside: nobody. All capabilities are kept."""
+    os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
 
 
 def keep_only(descriptors: set[int]) -> None:

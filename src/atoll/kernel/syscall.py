@@ -14,8 +14,26 @@ from typing import Any, Final
 from atoll.errors import NotSupported, SystemFailure
 
 _OLD_NUMBERS: Final = {
-    "x86_64": {"capget": 125, "capset": 126, "pivot_root": 155, "bpf": 321, "seccomp": 317, "setns": 308},
-    "aarch64": {"capget": 90, "capset": 91, "pivot_root": 41, "bpf": 280, "seccomp": 277, "setns": 268},
+    "x86_64": {
+        "capget": 125,
+        "capset": 126,
+        "pivot_root": 155,
+        "bpf": 321,
+        "seccomp": 317,
+        "setns": 308,
+        "ioprio_set": 251,
+        "sched_setattr": 314,
+    },
+    "aarch64": {
+        "capget": 90,
+        "capset": 91,
+        "pivot_root": 41,
+        "bpf": 280,
+        "seccomp": 277,
+        "setns": 268,
+        "ioprio_set": 30,
+        "sched_setattr": 274,
+    },
 }
 NUMBERS: Final = {
     "pidfd_send_signal": 424,

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from atoll.errors import AtollError, InvalidInput, NotSupported, SystemFailure
-from atoll.kernel import inroot, processes, seccomp
+from atoll.kernel import capabilities, inroot, processes, seccomp
 from atoll.kernel.cgroups import Cgroup
 from atoll.runtime import confine, program, protocol, reaper, rootfs, sysctls, terminal, users
 from atoll.runtime.constants import INIT, SECCOMP_DIGEST
@@ -35,8 +35,9 @@ class Plan(NamedTuple):
     """What the child is to become.
 
     `stdio` are the descriptors for 0, 1 and 2, None with a terminal. `target` is the pidfd of the container to join. `hooks` is the module
-    where the container has hooks, `sync` then the socket to their attendant. `runtime` is an external.Target where another runtime does the
-    work, `pid` the main process of the container it has.
+    where the container has hooks, `sync` then the socket to their attendant; `extras` the module where the spec has something for it, and
+    `user_namespace` what it made. `runtime` is an external.Target where another runtime does the work, `pid` the main process of the
+    container it has.
     """
 
     spec: Mapping[str, Any]
@@ -50,6 +51,8 @@ class Plan(NamedTuple):
     target: int = -1
     container: str = ""
     hooks: Any = None
+    extras: Any = None
+    user_namespace: int = -1
     sync: socket.socket | None = None
     runtime: Any = None
     pid: int = 0
@@ -75,6 +78,8 @@ def start(plan: Plan) -> NoReturn:
     os.setsid()
     _enter_namespaces(linux.get("namespaces") or ())
     profile = _filter(plan)
+    if plan.extras is not None:
+        plan = plan._replace(user_namespace=plan.extras.begin(spec, plan.overlay))
     if spec.get("hostname"):
         socket.sethostname(spec["hostname"])
     if spec.get("domainname"):
@@ -101,10 +106,15 @@ def join(plan: Plan) -> NoReturn:
     """
     plan.cgroup.enter()
     profile = _filter(plan)
+    if plan.extras is not None:
+        plan.extras.give(plan.stdio or (), plan.spec["linux"])
     flags = 0
     for namespace in plan.spec["linux"].get("namespaces") or ():
         flags |= processes.NAMESPACES[namespace["type"]][0]
     processes.join(plan.target, flags, "the container's namespaces")
+    if flags & processes.NEWUSER:
+        capabilities.available.cache_clear()  # here there are all of them
+        processes.become_root()
     os.close(plan.target)
     pid = processes.clone(as_sibling=True)
     if pid:
@@ -125,6 +135,10 @@ def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile:
     for number, fd in enumerate(stdio):
         os.dup2(fd, number, inheritable=True)
     confine.set_limits(process)
+    if plan.extras is not None:
+        if plan.target < 0:
+            plan.extras.give((0, 1, 2), plan.spec["linux"])
+        plan.extras.finish(process, plan.spec["linux"], plan.user_namespace, is_exec=plan.target >= 0)
     _own_stdio(user.uid)
     try:
         os.chdir(process["cwd"])  # as root first: a user's own directory on a share may be closed to it, or to root
@@ -171,11 +185,9 @@ def _enter_namespaces(namespaces: Any) -> None:
     """New ones were made by clone; what is joined by path remains. The cgroup namespace comes later, when there are groups."""
     for namespace in namespaces:
         kind, path = namespace["type"], namespace.get("path")
-        if kind == "user":
-            raise NotSupported("user namespaces are not supported yet")
         if kind not in processes.NAMESPACES:
             raise InvalidInput(f"unknown namespace type {kind}")
-        if kind == "cgroup":
+        if kind in {"cgroup", "user"}:
             continue
         if path and kind != "pid":  # the keeper has seen to that one: it counts for children only
             processes.join_path(path, processes.NAMESPACES[kind][0])

@@ -26,6 +26,11 @@ from atoll.runtime.loop import Loop
 from atoll.runtime.streams import Input, Output
 
 NO_HOOKS = (None, None, None)
+_LATER = ("cgroup", "user", "time")  # namespaces that the child makes
+# What brings in `extras`, which few containers need.
+_EXTRA = frozenset(("personality", "timeOffsets", "intelRdt", "mountLabel", "uidMappings", "gidMappings", "netDevices"))
+_EXTRA_OF_PROCESS = frozenset(("scheduler", "ioPriority", "execCPUAffinity", "selinuxLabel"))
+_EXTRA_NAMESPACES = frozenset(("user", "time"))
 
 
 class Stdio:
@@ -73,6 +78,30 @@ def read_spec(bundle: str) -> dict[str, Any]:
     return spec
 
 
+def check(spec: Mapping[str, Any]) -> None:
+    """What does not go together. Raises InvalidInput."""
+    kinds = [namespace["type"] for namespace in spec["linux"].get("namespaces") or ()]
+    if len(set(kinds)) < len(kinds):
+        raise InvalidInput(f"linux.namespaces names one type twice: {', '.join(kinds)}")
+    if "uts" not in kinds and (spec.get("hostname") or spec.get("domainname")):
+        raise InvalidInput("hostname and domainname need a uts namespace")
+
+
+def _extras() -> Any:
+    from atoll.runtime import extras
+
+    return extras
+
+
+def _wants_extras(spec: Mapping[str, Any], process: Mapping[str, Any]) -> bool:
+    linux = spec["linux"]
+    return (
+        not _EXTRA.isdisjoint(linux)
+        or not _EXTRA_OF_PROCESS.isdisjoint(process)
+        or any(namespace["type"] in _EXTRA_NAMESPACES for namespace in linux.get("namespaces") or ())
+    )
+
+
 def check_process(process: Any) -> None:
     """Raises InvalidInput."""
     if not isinstance(process, dict) or not process.get("args") or not all(isinstance(item, str) for item in process["args"]):
@@ -96,6 +125,7 @@ class Launcher:
         if container.runtime is not None:
             return self._start_elsewhere(container, spec, request, reply)
         linux = spec["linux"]
+        check(spec)
         sysctls.check(linux.get("sysctl") or {}, linux.get("namespaces") or ())
         resources = linux.get("resources") or {}
         container.cgroup.create_unified(resources)
@@ -175,6 +205,9 @@ class Launcher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         unified = container.cgroup.open_unified() if container.runtime is None else None
         hooks, sync, theirs_of_sync = _hooks(spec) if exec_id is None and spec.get("hooks") and container.runtime is None else NO_HOOKS
+        extras = _extras() if container.runtime is None and _wants_extras(spec, process) else None
+        if extras is not None:
+            spec = extras.prepare({**spec, "process": process})
         plan = init.Plan(
             spec=spec,
             process=process,
@@ -187,6 +220,7 @@ class Launcher:
             target=target,
             container=container.id,
             hooks=hooks,
+            extras=extras,
             sync=theirs_of_sync,
             runtime=container.runtime,
             pid=container.main.pid if container.main is not None else 0,
@@ -306,8 +340,8 @@ def _namespaces(asked: Any) -> tuple[int, str]:
             continue  # the child names it
         if kind == "pid" and path:
             pids = path
-        elif not path and kind != "cgroup":
+        elif not path and kind not in _LATER:
             flags |= processes.NAMESPACES[kind][0]
     if not flags & processes.NEWNS:
-        raise InvalidInput("a container needs a mount namespace of its own")
+        raise InvalidInput("a container needs a mount namespace of its own: none was asked for, or one by path")
     return flags, pids

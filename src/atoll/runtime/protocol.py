@@ -59,7 +59,10 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
 
     Raises BlockingIOError when nothing is there and ProtocolError when it is not ours.
     """
-    data, ancillary, flags, _ = sock.recvmsg(INLINE_MAX + 1, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    try:
+        data, ancillary, flags, _ = sock.recvmsg(INLINE_MAX + 1, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:  # told once, when the peer ended with words of ours unread; what it had said itself comes after
+        data, ancillary, flags, _ = sock.recvmsg(INLINE_MAX + 1, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

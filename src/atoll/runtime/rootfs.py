@@ -19,6 +19,7 @@ from atoll.kernel.cgroups import Cgroup
 from atoll.runtime import borrowed, mount_options
 from atoll.runtime.constants import MOUNT_NAMESPACE, SUBPATH
 
+_MAPPED = frozenset(("uidMappings", "gidMappings", "idmap", "ridmap"))  # fields and options of a bind
 _MOUNT_DATA_MAX = 4000  # bytes; mount(2) takes one page
 _DEFAULT_DEVICES = (("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0))
 _DEVICE_LINKS = (("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"))
@@ -86,7 +87,7 @@ def mount_all(root: int, spec: Mapping[str, Any], cgroup: Cgroup, before_cgroup:
         kind = mount.get("type") or "bind"
         try:
             if kind == "bind" or options.bind:
-                _bind(root, mount["source"], destination, options)
+                _bind(root, mount["source"], destination, options, _maps(mount, spec))
             elif kind == "overlay":
                 borrowed.mount_layers(root, destination, options)
             elif kind == "cgroup":
@@ -127,9 +128,22 @@ def _source(source: str, options: mount_options.MountOptions) -> int:
         os.close(found)
 
 
-def _bind(root: int, source: str, destination: str, options: mount_options.MountOptions) -> None:
+def _maps(mount: Mapping[str, Any], spec: Mapping[str, Any]) -> Callable[[int], None] | None:
+    """What shows the mount with other owners, where it asks for that."""
+    if not _MAPPED.isdisjoint(mount) or not _MAPPED.isdisjoint(mount.get("options") or ()):
+        from atoll.runtime import extras  # the root is still the host's
+
+        return lambda tree: extras.map_owners(tree, mount, spec["linux"])
+    return None
+
+
+def _bind(
+    root: int, source: str, destination: str, options: mount_options.MountOptions, map_owners: Callable[[int], None] | None = None
+) -> None:
     tree = _source(source, options)
     try:
+        if map_owners is not None:
+            map_owners(tree)
         if options.add or options.remove:
             mounts.set_attributes(tree, add=options.add, remove=options.remove)
         if options.recursive_add or options.recursive_remove:
