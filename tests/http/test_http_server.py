@@ -198,6 +198,37 @@ def test_a_slow_reader_bounds_what_a_stream_buffers():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_reader_that_stalls_is_cut_off_and_a_slow_one_is_not(reads):
+    ended = asyncio.Event()
+
+    async def pieces():
+        try:
+            while True:
+                yield bytes(65536)
+        finally:
+            ended.set()
+
+    async def handler(request):
+        return Response(200, (), pieces())
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with serving(handler, limits=Limits(stall=0.3)) as port:
+            with socket.create_connection(("127.0.0.1", port)) as sock:
+                sock.setblocking(False)
+                await loop.sock_sendall(sock, GET)
+                end = loop.time() + 1.5
+                while reads and loop.time() < end:
+                    await loop.sock_recv(sock, 1 << 20)
+                    await asyncio.sleep(0.02)
+                assert not ended.is_set()
+                async with asyncio.timeout(5):
+                    await ended.wait()
+
+    asyncio.run(main())
+
+
 def test_a_slow_handler_bounds_what_a_body_buffers():
     release = asyncio.Event()
 

@@ -148,7 +148,22 @@ class Exchange:
         else:
             connection.transport.writelines((head, body))
         if connection.write_paused:
-            await connection.drain()
+            await self._drain()
+
+    async def _drain(self) -> None:
+        """Waits for the client as long as it takes anything."""
+        connection, stall = self._connection, self._connection.limits.stall
+        while stall:
+            left = connection.transport.get_write_buffer_size()
+            try:
+                async with asyncio.timeout(stall):
+                    await connection.drain()
+                return
+            except TimeoutError:
+                if connection.transport.get_write_buffer_size() >= left:
+                    connection.transport.abort()
+                    raise Disconnected(f"the client took nothing for {stall:g} s") from None
+        await connection.drain()
 
     async def _send_iterator(self, response: Response, body: AsyncIterator[bytes]) -> None:
         connection = self._connection
@@ -163,7 +178,7 @@ class Exchange:
             async for piece in body:
                 writer.write(piece)
                 if connection.write_paused:
-                    await connection.drain()
+                    await self._drain()
             writer.end()
         except asyncio.CancelledError:
             if not connection.eof or task is None or task.uncancel() > 0:

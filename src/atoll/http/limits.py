@@ -18,4 +18,7 @@ class Limits:
     body_timeout: float = 60.0  # what Request.body() waits for in all: 408 and close; chunks() has no such bound
     idle_timeout: float = 120.0  # between requests: close without a word; longer than the 90 s of Go's client pool
     linger: float = 2.0  # reading on after an early response, so that the client sees it and not a reset
+    stall: float = (
+        0.0  # a returned response of which the client takes no byte for so long: cut off; 0 waits for ever, as logs and watches need
+    )
     connections: int = 4096  # beyond: 503 and close

@@ -19,7 +19,7 @@ from atoll.registry.errors import API_VERSION, Code, Refused, on_error
 from atoll.registry.htpasswd import Htpasswd
 from atoll.registry.routes import table
 from atoll.registry.store import Store
-from atoll.registry.uploads import EXPIRY_S, Uploads
+from atoll.registry.uploads import EXPIRY_S, STALL_S, Uploads
 
 log = logging.getLogger("atoll.registry")
 
@@ -83,7 +83,7 @@ async def serve(settings: Settings, ready: Callable[[int], None], stop: asyncio.
         stack.callback(store.close)
         store.open()
         uploads = Uploads(store.content, blob_max=settings.blob_max, expiry_s=settings.upload_expiry_s)
-        server = Server(RegistryApp(store, uploads, users), Limits(), on_error)
+        server = Server(RegistryApp(store, uploads, users), Limits(stall=STALL_S), on_error)
         stack.push_async_callback(server.close, CLOSE_GRACE_S)
         ready(await server.start_tcp(settings.host, settings.port, context))
         expiry = asyncio.create_task(_expire(uploads), name="upload expiry")
