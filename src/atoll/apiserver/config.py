@@ -28,7 +28,7 @@ class ApiServerConfig:
     service-account tokens. `cluster_ca` is handed out as kube-root-ca.crt by its controller; the server itself does not read it.
     """
 
-    store: Path
+    store: Path | str  # a file, or etcd://host:port
     bind_address: str = "0.0.0.0"
     port: int = 6443
     advertise_address: str = "127.0.0.1"

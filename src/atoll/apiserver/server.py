@@ -30,7 +30,7 @@ from atoll.apiserver.pipeline import BODY_MAX, Pipeline
 from atoll.apiserver.site import Site
 from atoll.apiserver.streams.proxy import Streams
 from atoll.http import Limits, Request, Response, Server
-from atoll.store import SqliteStore
+from atoll.store import Store, open_store
 
 
 class ApiServer:
@@ -41,7 +41,7 @@ class ApiServer:
 
     def __init__(self, config: ApiServerConfig) -> None:
         self.config = config
-        self._store: SqliteStore | None = None
+        self._store: Store | None = None
         self._pipeline: Pipeline | None = None
         self._api: Api | None = None
         self._authorizer: Authorizer | None = None
@@ -60,7 +60,7 @@ class ApiServer:
     async def start(self) -> None:
         config = self.config
         registry = KindRegistry.builtin()
-        store = self._store = await SqliteStore.open(config.store, compact_interval=config.compact_interval_s)
+        store = self._store = await open_store(config.store, compact_interval=config.compact_interval_s)
         caches = Caches(store)
         await caches.load(registry)
         admission = AdmissionChain()
@@ -83,7 +83,7 @@ class ApiServer:
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
         metrics = Metrics(registry, caches, core.clock())
         discovery, openapi = Discovery(registry, address), OpenApi(registry)
-        site = Site(discovery, openapi, tokens, {"store": lambda: ""}, metrics)
+        site = Site(discovery, openapi, tokens, {"store": lambda: store.problem}, metrics)
         self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config), metrics)
 
         def forget(group: str, version: str) -> None:

@@ -78,6 +78,14 @@ class Cacher:
     def get(self, key: str) -> Item | None:
         return self._items.get(key)
 
+    async def sought(self, key: str) -> Item | None:
+        """The same, and not missed because another server on the store has only just written it."""
+        item = self._items.get(key)
+        if item is None:
+            await self._store.settle()
+            item = self._items.get(key)
+        return item
+
     def items(self) -> Iterable[Item]:
         """In no particular order."""
         return self._items.values()
@@ -127,6 +135,10 @@ class Cacher:
             have = events[-1].revision if events else revision
             events += self._ring[bisect_right(self._ring, max(have, complete), key=_revision) :]
         return events
+
+    async def settle(self) -> None:
+        """Come up to what every server on the store has acknowledged."""
+        await self._store.settle()
 
     async def changed(self, seconds: float) -> None:
         """Return after the next change of this kind, or so many seconds."""
@@ -235,6 +247,7 @@ class Caches:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._cachers: dict[str, Cacher] = {}
+        self._reading: dict[str, list[Change]] = {}  # what is announced of a prefix while its present state is read
         self._ahead: list[tuple[int, asyncio.Future[None]]] = []  # who waits for a revision that has not been announced
         store.subscribe(self._announce)
 
@@ -243,15 +256,17 @@ class Caches:
         return self._store.revision
 
     async def load(self, kinds: Iterable[Kind]) -> None:
+        records, arrived = await self._read("/registry/")
         for kind in kinds:
             if not kind.storage_group_version:
                 self._cachers[kind.prefix] = Cacher(kind, self._store)
         found: dict[str, list[Record]] = {}
-        for record in await self._store.scan("/registry/"):
+        for record in records:
             found.setdefault(_prefix_of(record.key), []).append(record)
-        for prefix, records in found.items():
+        for prefix, present in found.items():
             if prefix in self._cachers:
-                self._cachers[prefix].load(records)
+                self._cachers[prefix].load(present)
+        self._announce(arrived)
 
     def of(self, kind: Kind) -> Cacher:
         cacher = self._cachers.get(kind.prefix)
@@ -260,10 +275,12 @@ class Caches:
         return cacher
 
     async def open(self, kind: Kind) -> None:
-        """Serve a kind that came after `load`, with what the store has of it. Nothing may be written to it meanwhile."""
+        """Serve a kind that came after `load`, with what the store has of it."""
+        records, arrived = await self._read(kind.prefix)
         cacher = Cacher(kind, self._store)
-        cacher.load(await self._store.scan(cacher.prefix))
+        cacher.load(records)
         self._cachers[cacher.prefix] = cacher
+        self._announce(arrived)
 
     def replace(self, before: Kind | None, kind: Kind) -> None:
         """Serve a new kind, of which nothing is stored yet, or one that is now stored as `kind` and was stored as `before`."""
@@ -283,6 +300,15 @@ class Caches:
         if cacher is not None:
             cacher.end_watches()
 
+    async def _read(self, prefix: str) -> tuple[list[Record], list[Change]]:
+        """The records under a prefix, and the changes that were announced while they were read: other servers may write to the store."""
+        at, arrived = self._store.revision, list[Change]()
+        self._reading[prefix] = arrived
+        try:
+            return await self._store.scan(prefix, revision=at), arrived
+        finally:
+            del self._reading[prefix]
+
     async def reach(self, revision: int) -> None:
         """Wait until `revision` has been announced. Raises StatusError 504 when it does not come."""
         if self._store.revision >= revision:
@@ -298,6 +324,8 @@ class Caches:
             self._ahead = [entry for entry in self._ahead if entry[1] is not waiter]
 
     def _announce(self, changes: Sequence[Change]) -> None:
+        for prefix, arrived in self._reading.items():
+            arrived += [change for change in changes if change.key.startswith(prefix)]
         touched = set()
         for change in changes:
             cacher = self._cachers.get(_prefix_of(change.key))

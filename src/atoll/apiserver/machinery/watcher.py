@@ -47,6 +47,7 @@ async def watch(cacher: Cacher, plan: WatchPlan) -> AsyncIterator[list[Delivery]
     end = loop.time() + plan.timeout
     epoch = cacher.epoch
     if plan.since is None:
+        await cacher.settle()
         revision = cacher.revision
         first = [Delivery("ADDED", item, item.revision) for item in cacher.in_order(plan.namespace) if plan.selector.matches(item.obj)]
         if plan.initial_end:

@@ -36,7 +36,7 @@ async def change(core: Core, call: Call, compute: Change, *, admit: bool = True,
     """
     cacher = core.cacher(call.kind)
     for _ in range(TRIES_MAX):
-        item = cacher.get(call.key)
+        item = await cacher.sought(call.key)
         if item is None:
             raise statuses.not_found(call.kind, call.name or "")
         new = await compute(item)

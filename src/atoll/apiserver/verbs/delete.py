@@ -67,7 +67,7 @@ async def delete(core: Core, call: Call, options: DeleteOptions) -> tuple[Item, 
     """The object's last or new state, and whether it is gone. Raises StatusError 403, 404, 409."""
     cacher = core.cacher(call.kind)
     for _ in range(TRIES_MAX):
-        item = cacher.get(call.key)
+        item = await cacher.sought(call.key)
         if item is None:
             raise statuses.not_found(call.kind, call.name or "")
         _check(call, item, options)

@@ -38,6 +38,8 @@ async def get(core: Core, call: Call, resource_version: str = "") -> Item:
     """The object as stored. Raises StatusError 404, 504."""
     if resource_version:
         await core.caches.reach(parse_revision(resource_version))
+    else:
+        await core.store.settle()
     item = core.cacher(call.kind).get(call.key)
     if item is None:
         raise statuses.not_found(call.kind, call.name or "")
@@ -75,6 +77,7 @@ async def _start(core: Core, call: Call, options: ListOptions) -> tuple[int, str
     if not options.resource_version:
         if options.match:
             raise statuses.bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")
+        await core.store.settle()
         return core.caches.revision, ""
     wanted = parse_revision(options.resource_version)
     if options.match not in ("", "Exact", "NotOlderThan"):
