@@ -19,7 +19,8 @@ from atoll.home import make_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    import argparse
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from pathlib import Path
     from typing import Any
 
@@ -84,13 +85,18 @@ def set_up_logging(path: Path) -> None:
     root.setLevel(logging.INFO)
 
 
-def ready_fd(words: list[str], program: str, description: str) -> int | None:
-    """The value of `--ready-fd`, the only flag such a process has."""
+def arguments(program: str, description: str) -> argparse.ArgumentParser:
+    """A parser with `--ready-fd`, which every such process has."""
     import argparse
 
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--ready-fd", type=int, help="descriptor that gets one byte when the process answers")
-    value = parser.parse_args(words).ready_fd
+    return parser
+
+
+def ready_fd(words: list[str], program: str, description: str) -> int | None:
+    """The value of `--ready-fd`, for a process that has no other flag."""
+    value = arguments(program, description).parse_args(words).ready_fd
     return None if value is None else int(value)
 
 
@@ -133,8 +139,8 @@ def loading() -> Iterator[None]:
         gc.enable()
 
 
-def spawn(module: str, *, log: str | Path, home: str | Path, interpreter: str) -> None:
-    """Start MODULE in the background and return when it has said that it is ready; it does so by a pipe, so nothing is polled.
+def spawn(module: str, *, log: str | Path, home: str | Path, interpreter: str, words: Sequence[str] = ()) -> None:
+    """Start MODULE, with WORDS for it, in the background. Returns when it has said, by a pipe, that it is ready: nothing is polled.
 
     Raises Unavailable with its last words where it does not come up, Forbidden for a HOME that others may write to.
     """
@@ -148,7 +154,7 @@ def spawn(module: str, *, log: str | Path, home: str | Path, interpreter: str) -
         with open(log, "ab") as output:
             begin = output.tell()
             process = subprocess.Popen(
-                [interpreter, "-P", "-m", module, "--ready-fd", str(done)],
+                [interpreter, "-P", "-m", module, "--ready-fd", str(done), *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -106,9 +106,25 @@ GROUPS = {
         },
         "Manage volumes",
     ),
+    "context": (
+        {
+            "create": ("context:create", "Create a context"),
+            "export": ("context:export", "Export a context to a tar archive FILE or a tar stream on STDOUT"),
+            "import": ("context:import_", "Import a context from a tar file"),
+            "inspect": ("context:inspect", "Display detailed information on one or more contexts"),
+            "ls": ("context:listing", "List contexts"),
+            "list": ("context:listing", "List contexts"),
+            "rm": ("context:remove", "Remove one or more contexts"),
+            "show": ("context:show", "Print the name of the current context"),
+            "update": ("context:update", "Update a context"),
+            "use": ("context:use", "Set the current context"),
+        },
+        "Manage contexts: engines by name",
+    ),
     "system": (
         {
             "df": ("system:disk", "Show disk usage"),
+            "dial-stdio": ("dial:dial", "Proxy the stdio stream to the engine's socket: how ssh:// reaches it"),
             "events": ("system:events", "Get real time events from the engine"),
             "info": ("system:info", "Display system-wide information"),
             "prune": ("system:prune", "Remove unused data"),

@@ -6,15 +6,23 @@ import os
 import sys
 
 from atoll.cli.commands import GROUPS, PASS_THROUGH, TOP
-from atoll.cli.flags import USAGE_ERROR, Command, Flag, UsageError, check_arguments, parse, usage
+from atoll.cli.flags import USAGE_ERROR, Command, Flag, Options, UsageError, check_arguments, parse, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 GLOBAL_FLAGS = (
-    Flag("host", "H", "string", "Engine socket to connect to (unix:///path)"),
+    Flag("config", "", "string", "Location of client config files (default: ~/.docker)"),
+    Flag("context", "c", "string", "Name of the context to use to connect to the engine (overrides `context use`)"),
     Flag("debug", "D", "bool", "Show the full error where something goes wrong"),
+    Flag("host", "H", "string", "Engine to connect to: unix:///path, tcp://host:port or ssh://user@host"),
+    Flag("log-level", "l", "string", "Set the logging level (accepted for docker's sake)"),
+    Flag("tls", "", "bool", "Use TLS; implied by --tlsverify"),
+    Flag("tlscacert", "", "string", "Trust certs signed only by this CA (default: ~/.docker/ca.pem)"),
+    Flag("tlscert", "", "string", "Path to TLS certificate file (default: ~/.docker/cert.pem)"),
+    Flag("tlskey", "", "string", "Path to TLS key file (default: ~/.docker/key.pem)"),
+    Flag("tlsverify", "", "bool", "Use TLS and verify the remote"),
     Flag("version", "v", "bool", "Print version information and quit"),
     Flag("help", "", "bool", "Print usage"),
 )
@@ -24,7 +32,7 @@ INTERRUPTED = 130  # 128 + SIGINT
 class Context:
     """What the global flags said; verbs read it through `context()`."""
 
-    host: str | None = None
+    options = Options({})  # the global flags
     debug = False
     program = "atoll"
     failure = 1  # the exit status of a fault of ours; `run` has 125, since 1 may be the container's own
@@ -74,7 +82,9 @@ def _dispatch(words: list[str]) -> int:
     except UsageError as error:
         print(f"{error}\nSee '{Context.program} --help'.", file=sys.stderr)
         return USAGE_ERROR
-    Context.host = options["host"]
+    Context.options = options
+    if options["config"]:
+        os.environ["DOCKER_CONFIG"] = options["config"]
     Context.debug = options["debug"] or bool(os.environ.get("ATOLL_DEBUG"))
     if options["version"]:
         from atoll import __version__
@@ -107,8 +117,6 @@ def _verb(verbs: Mapping[str, tuple[str, str]], prefix: str, words: list[str]) -
     command = load(verbs[name][0])
     path = f"{prefix} {name}"
     if name in PASS_THROUGH:
-        from atoll.cli.flags import Options
-
         return command.run(Options({}), rest)
     if "--help" in rest[: rest.index("--")] if "--" in rest else "--help" in rest:
         before = rest[: rest.index("--help")]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from atoll.cli.main import Context
-from atoll.cli.wire import Engine, EngineError
+from atoll.cli.wire import Address, Engine, EngineError
+from atoll.home import home_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +23,39 @@ class CommandFailed(Exception):
 
 
 def engine() -> Engine:
-    return Engine(Context.host)
+    return Engine(address())
+
+
+def address() -> Address | None:
+    """The engine that the global flags, the environment or a context names; None for this instance's own."""
+    options, is_docker = Context.options, Context.program == "docker"
+    host = options.get("host")
+    if not host and is_docker and not options.get("context"):
+        host = os.environ.get("DOCKER_HOST")
+    if host:
+        return _named(host)
+    named = is_docker or options.get("context") or os.environ.get("ATOLL_CONTEXT")
+    if not named and not os.path.exists(f"{home_directory(os.environ)}/context"):
+        return None  # nothing was ever chosen: the common case, which imports nothing
+    from atoll.cli import contexts
+
+    name = contexts.current(Context.program, options.get("context"))
+    return None if name == contexts.DEFAULT else contexts.address(name)
+
+
+def _named(host: str) -> Address:
+    """HOST with the certificates of --tls..., else of docker's places."""
+    options = Context.options
+    verify = options["tlsverify"] if "tlsverify" in options else bool(os.environ.get("DOCKER_TLS_VERIFY"))
+    if not verify and not any(flag in options for flag in ("tls", "tlscacert", "tlscert", "tlskey")):
+        return Address.parse(host)
+    directory = os.environ.get("DOCKER_CERT_PATH") or os.environ.get("DOCKER_CONFIG") or os.path.expanduser("~/.docker")
+    files = {}
+    for flag, field, name in (("tlscacert", "authority", "ca.pem"), ("tlscert", "certificate", "cert.pem"), ("tlskey", "key", "key.pem")):
+        path = options.get(flag) or os.path.join(directory, name)
+        if options.get(flag) or os.path.exists(path):
+            files[field] = path
+    return Address.parse(host, files, verify=verify)
 
 
 def each(names: list[str], act: Callable[[str], object]) -> int:

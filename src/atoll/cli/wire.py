@@ -156,19 +156,52 @@ class Reply:
         self._sock.close()
 
 
-class Engine:
-    """The engine at ADDRESS (`unix:///path`); by default this instance's own, started when it is not running."""
+class Address:
+    """Where an engine answers: a unix socket's `path`, a `host` and `port`, or a machine to reach by ssh.
 
-    def __init__(self, address: str | None = None) -> None:
-        self.own = address is None
-        if address is None:
-            self.path = os.path.join(home_directory(os.environ), ENGINE_SOCKET)
-        elif address.startswith("unix://"):
-            self.path = address.removeprefix("unix://")
-        else:
-            raise EngineUnreachable(f"unable to parse docker host `{address}`: write unix:///path/to/engine.sock")
+    `tls` has the fields of remote.Tls; None for a connection in the clear, as only other engines than ours offer it.
+    """
+
+    __slots__ = ("host", "path", "port", "ssh", "tls")
+
+    def __init__(self, path: str = "", host: str = "", port: int = 0, tls: dict[str, Any] | None = None, ssh: str = "") -> None:
+        self.path = path
+        self.host = host
+        self.port = port
+        self.tls = tls
+        self.ssh = ssh
+
+    @classmethod
+    def parse(cls, text: str, files: dict[str, str] | None = None, *, verify: bool = True) -> Address:
+        """From unix:///path, tcp://host:port or ssh://user@host. FILES of PEM make TLS of tcp. Raises EngineUnreachable."""
+        kind, _, rest = text.partition("://")
+        if kind == "unix" and rest.startswith("/"):
+            return cls(path=rest)
+        if kind == "ssh" and rest and not rest.startswith("-"):
+            return cls(ssh=rest)
+        host, _, port = rest.partition("/")[0].rpartition(":")
+        if kind == "tcp" and host and port.isdigit():
+            return cls(host=host.strip("[]"), port=int(port), tls=None if files is None else {**files, "verify": verify})
+        raise EngineUnreachable(f"unable to parse docker host `{text}`: write unix:///path, tcp://host:port or ssh://user@host")
+
+    def __str__(self) -> str:
+        if self.ssh:
+            return f"ssh://{self.ssh}"
+        return f"unix://{self.path}" if self.path else f"tcp://{self.host}:{self.port}"
+
+
+class Engine:
+    """The engine at ADDRESS; by default this instance's own, started when it is not running."""
+
+    def __init__(self, address: Address | None = None) -> None:
+        own = os.path.join(home_directory(os.environ), ENGINE_SOCKET)
+        self.address = address or Address(path=own)
+        self.own = self.address.path == own
+        self.path = self.address.path
 
     def connect(self) -> socket:
+        if not self.path:
+            return self._connect_elsewhere()
         sock = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC)
         try:
             sock.connect(self.path)
@@ -187,6 +220,17 @@ class Engine:
             ) from error
         return sock
 
+    def _connect_elsewhere(self) -> socket:
+        from atoll.cli.remote import Tls, connect, connect_ssh
+
+        address = self.address
+        try:
+            if address.ssh:
+                return connect_ssh(address.ssh)
+            return connect(address.host, address.port, None if address.tls is None else Tls(**address.tls))
+        except OSError as error:
+            raise EngineUnreachable(f"Cannot connect to the engine at {address}: {error}") from error
+
     def request(
         self,
         method: str,
@@ -202,7 +246,8 @@ class Engine:
 
         `body` goes as JSON; `data` as bytes, or chunk by chunk when it is an iterable. 304 is no error.
         """
-        head = [f"{method} {target(path, query)} HTTP/1.1", "Host: atoll", "User-Agent: atoll"]
+        host = self.address.host or "atoll"
+        head = [f"{method} {target(path, query)} HTTP/1.1", f"Host: {host}", "User-Agent: atoll"]
         if upgrade:
             head += ["Connection: Upgrade", "Upgrade: tcp"]
         else:

@@ -1,7 +1,8 @@
 """The edge of the Engine API: version prefixes, foreign callers, and errors as Docker words them.
 
 Requests come with a version ("/v1.43/containers/json") or without; one router serves all, and a handler that must know asks `api_version`.
-The socket is 0600, but a proxy may put it on TCP: a browser's request (it carries Origin, or a Host that is not this machine) is refused.
+A browser's request (it carries Origin, or a Host that is not the engine's name) is refused: on the unix socket, which a proxy may have put
+on TCP, and on TCP, where a browser may hold a client's certificate.
 """
 
 from __future__ import annotations
@@ -54,11 +55,13 @@ def api_version(request: Request) -> tuple[int, int]:
 class Edge:
     """A handler for http.Server over the engine's router."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router, names: frozenset[str] = frozenset()) -> None:
+        """`names`: what the engine is called beside names that lead nowhere else, such as localhost."""
         self._router = router
+        self._names = names
 
     async def __call__(self, request: Request) -> Response | None:
-        refuse_foreign(request)
+        refuse_foreign(request, self._names)
         segments = request.segments
         match = _VERSION.fullmatch(segments[0])
         if match:
@@ -79,7 +82,7 @@ def _check_version(version: tuple[int, int]) -> None:
         raise errors.InvalidInput(f"client version {text} is too new. Maximum supported API version is {'{}.{}'.format(*API_VERSION)}")
 
 
-def refuse_foreign(request: Request) -> None:
+def refuse_foreign(request: Request, names: frozenset[str] = frozenset()) -> None:
     """Raises Forbidden for what a web page sends, or a name that was made to lead here (DNS rebinding)."""
     if request.headers.get("origin"):
         raise errors.Forbidden("requests from web pages are refused: the header Origin is set")
@@ -88,8 +91,14 @@ def refuse_foreign(request: Request) -> None:
     name = name.lower()
     # Clients of a unix socket send its path, "docker", "localhost", "api.moby.localhost" or "d": never a public name.
     is_local = "." not in name or name.endswith(".localhost") or name.startswith(("127.", "%2f", "/")) or name == "0.0.0.0"
-    if not is_local:
-        raise errors.Forbidden(f"requests for the host {host[:80]!r} are refused: the engine is reached by its socket only")
+    if not is_local and not _is_named(name, names):
+        where = f"its certificate names {', '.join(sorted(names))}" if names else "it is reached by its socket only"
+        raise errors.Forbidden(f"requests for the host {host[:80]!r} are refused by the engine: {where}")
+
+
+def _is_named(name: str, names: frozenset[str]) -> bool:
+    """Whether a host is one of `names`, of which some may begin with "*." for one label (RFC 9525)."""
+    return name in names or f"*.{name.partition('.')[2]}" in names
 
 
 def on_error(request: Request, error: Exception) -> Response:

@@ -4,6 +4,8 @@ trust-host = true              # bring the host's own certificate authorities an
 default-ulimits = {nofile = [1048576, 1048576]}      # soft and hard; cut to what the kernel allows
 runtimes = {nvidia = "/usr/bin/nvidia-container-runtime"}      # for `--runtime`, beside those found in PATH (runc, crun)
 cdi-spec-dirs = ["/etc/cdi", "/var/run/cdi"]     # where vendors describe devices for `--gpus` and `--device`; the later wins
+hosts = []                     # where to listen beside run/engine.sock: "unix:///path", "tcp://address:2376" (with certificates only)
+tlscacert, tlscert, tlskey     # files of PEM for tcp: whose clients are let in, who the engine is
 """
 
 from __future__ import annotations
@@ -13,8 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from atoll.engine.listening import Listening
 from atoll.errors import InvalidInput
 from atoll.runtime.cdi import DIRECTORIES
+
+TLS_KEYS = ("tlscacert", "tlscert", "tlskey")
+KEYS = frozenset({"trust-host", "default-ulimits", "runtimes", "cdi-spec-dirs", "hosts", *TLS_KEYS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +29,7 @@ class Settings:
     default_ulimits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     runtimes: Mapping[str, Path] = field(default_factory=dict)
     cdi_directories: tuple[str, ...] = DIRECTORIES
+    listening: Listening = field(default_factory=Listening)
 
     @classmethod
     def load(cls, path: Path) -> Settings:
@@ -33,7 +40,7 @@ class Settings:
             return cls()
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidInput(f"{path}: {error}") from error
-        unknown = sorted(set(raw) - {"trust-host", "default-ulimits", "runtimes", "cdi-spec-dirs"})
+        unknown = sorted(set(raw) - KEYS)
         if unknown:
             raise InvalidInput(f"{path}: unknown key {unknown[0]!r}")
         trust = raw.get("trust-host", True)
@@ -44,7 +51,21 @@ class Settings:
             _ulimits(path, raw.get("default-ulimits", {})),
             _runtimes(path, raw.get("runtimes", {})),
             _directories(path, raw.get("cdi-spec-dirs", list(DIRECTORIES))),
+            _listening(path, raw),
         )
+
+
+def _listening(path: Path, raw: Mapping[str, object]) -> Listening:
+    hosts, files = raw.get("hosts", []), [raw.get(name) for name in TLS_KEYS]
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise InvalidInput(f"{path}: hosts must be a list of addresses")
+    chosen = [file if isinstance(file, str) else None for file in files]
+    if chosen != files:
+        raise InvalidInput(f"{path}: {', '.join(TLS_KEYS)} must be paths of files")
+    try:
+        return Listening.of(hosts, *chosen)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error}") from error
 
 
 def _runtimes(path: Path, raw: object) -> dict[str, Path]:

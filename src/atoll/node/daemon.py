@@ -2,7 +2,8 @@
 
 It is ready when the socket answers; its pid stands in run/engine.pid, whose lock says that it lives: a second daemon of the same instance
 names the first and ends. TERM and INT end it gracefully; containers stay with their keeper, and the next daemon finds them again.
-`POST /atoll/engine/stop` ends it and them. `--ready-fd N` gets one byte when the socket answers, so that nobody need poll for it.
+`POST /atoll/engine/stop` ends it and them. `--ready-fd N` gets one byte when the socket answers, so that nobody need poll for it; `--host`
+and `--tls...` say where else to listen, instead of what engine.toml says.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from atoll import process
 from atoll.config import Instance
 from atoll.engine import Engine
 from atoll.engine.edge import Edge, on_error
+from atoll.engine.listening import Listening
 from atoll.errors import AtollError
-from atoll.http import Limits, Request, Response, Server
+from atoll.http import Limits, Request, Response, Server, TlsGate
 from atoll.node.membership import Membership
 
 CLOSE_GRACE_S = 3.0
@@ -26,7 +28,7 @@ CLOSE_GRACE_S = 3.0
 log = logging.getLogger("atoll.node")
 
 
-async def serve(instance: Instance, ready: int | None = None) -> None:
+async def serve(instance: Instance, ready: int | None = None, listening: Listening | None = None) -> None:
     """Runs the engine and its server until TERM, INT or a request to stop."""
     stop = asyncio.Event()
     everything = False
@@ -52,6 +54,7 @@ async def serve(instance: Instance, ready: int | None = None) -> None:
         stack.push_async_callback(server.close, CLOSE_GRACE_S)
         stack.callback(engine.events.close)  # first of all: open /events requests would hold the server up
         await server.start_unix(instance.engine_socket)
+        await _listen(stack, engine, server, listening or engine.services.settings.listening)
         log.info("engine %s is ready on %s", instance.id, instance.engine_socket)
         process.tell_ready(ready)
         await membership.resume()
@@ -62,14 +65,38 @@ async def serve(instance: Instance, ready: int | None = None) -> None:
             await engine.shut_down()
 
 
+async def _listen(stack: contextlib.AsyncExitStack, engine: Engine, server: Server, listening: Listening) -> None:
+    for path in listening.sockets:
+        await server.start_unix(path)
+    if not listening.addresses:
+        return
+    remote = Server(Edge(engine.router, listening.names()), limits=Limits(), on_error=on_error)
+    gate = TlsGate(remote, listening.context())
+    stack.push_async_callback(gate.close)
+    stack.push_async_callback(remote.close, CLOSE_GRACE_S)
+    stack.callback(engine.events.close)
+    for host, port in listening.addresses:
+        log.info("clients with certificates are let in on %s:%d", host, await gate.start(host, port))
+
+
+def _arguments(words: list[str]) -> tuple[int | None, Listening | None]:
+    parser = process.arguments("atoll.node.daemon", "Serve the engine of the instance ATOLL_HOME names.")
+    parser.add_argument("--host", action="append", default=[], help="address to listen on: unix:///path or tcp://address:port")
+    for name in ("tlscacert", "tlscert", "tlskey"):
+        parser.add_argument(f"--{name}", help="file of PEM, for tcp")
+    found = parser.parse_args(words)
+    chosen = Listening.of(found.host, found.tlscacert, found.tlscert, found.tlskey) if found.host else None
+    return found.ready_fd, chosen
+
+
 def main() -> int:
     try:
-        ready = process.ready_fd(sys.argv[1:], "atoll.node.daemon", "Serve the engine of the instance ATOLL_HOME names.")
+        ready, listening = _arguments(sys.argv[1:])
         instance = Instance.from_environment()
         process.settle(instance.home)
         with process.sole(instance.run / "engine.pid", "engine"):
             process.set_up_logging(instance.logs / "engine.log")
-            process.run(serve(instance, ready))
+            process.run(serve(instance, ready, listening))
     except AtollError as error:
         sys.stderr.write(f"atoll: {error}\n")
         return 1

@@ -80,7 +80,7 @@ def _names(usage: str) -> Iterable[str]:
     """What the usage says stands there: CONTAINER, IMAGE, NETWORK or VOLUME."""
     if not os.path.exists(os.path.join(home_directory(os.environ), ENGINE_SOCKET)):
         return []
-    engine = Engine(f"unix://{os.path.join(home_directory(os.environ), ENGINE_SOCKET)}")
+    engine = Engine()
     try:
         if "CONTAINER" in usage:
             return [name.lstrip("/") for row in engine.get("/containers/json", {"all": True}) for name in row["Names"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from atoll.cli.flags import Command, Flag, Options
+from atoll.cli.flags import Command, Flag, Options, UsageError
 from atoll.cli.session import CommandFailed
 from atoll.cli.start import start_engine
 from atoll.cli.wire import Engine, EngineUnreachable
@@ -14,6 +14,7 @@ from atoll.process import pid_of
 
 STOP_TIMEOUT_S = 60  # containers have ten seconds of grace each, all at once
 TAIL = 1 << 16  # bytes of the log shown unless --all is given
+TLS_FILES = {"tlscacert": "ca.pem", "tlscert": "cert.pem", "tlskey": "key.pem"}
 
 
 def _home() -> str:
@@ -26,16 +27,44 @@ def _pid() -> int | None:
 
 
 def start() -> Command:
-    return Command(_start, "", "Start the engine", maximum=0)
+    flags = (
+        Flag("host", "H", "list", "Listen here, too: tcp://address:port (with --tls) or unix:///path"),
+        Flag("tls", "", "bool", "Let clients with certificates in over TCP"),
+        Flag("tlscacert", "", "string", "Let in clients whose certificates are signed by this CA"),
+        Flag("tlscert", "", "string", "Certificate of the engine"),
+        Flag("tlskey", "", "string", "Key of that certificate"),
+        Flag("tlsverify", "", "bool", "As --tls: clients are always verified"),
+    )
+    return Command(_start, "[OPTIONS]", "Start the engine (engine.toml in its home may say the same for good)", flags, maximum=0)
 
 
-def _start(_: Options, __: list[str]) -> int:
-    pid = _pid()
+def _start(options: Options, _: list[str]) -> int:
+    pid, words = _pid(), _listening(options)
+    if pid is not None and words:
+        raise CommandFailed(f"the engine runs, process {pid}: stop it first, with `atoll engine stop --keep-containers`")
     if pid is None:
-        start_engine()
+        start_engine(words)
         pid = _pid()
-    print(f"The engine runs: process {pid}, unix://{os.path.join(_home(), ENGINE_SOCKET)}")
+    also = "".join(f", {host}" for host in options["host"])
+    print(f"The engine runs: process {pid}, unix://{os.path.join(_home(), ENGINE_SOCKET)}{also}")
     return 0
+
+
+def _listening(options: Options) -> list[str]:
+    """The daemon's flags. Certificates are looked for where docker has them."""
+    hosts = options["host"]
+    if not hosts:
+        if any(flag in options for flag in ("tls", "tlsverify", *TLS_FILES)):
+            raise UsageError("--tls needs an address to listen on: -H tcp://address:port")
+        return []
+    words = [word for host in hosts for word in ("--host", host)]
+    if options["tls"] or options["tlsverify"] or any(options[flag] for flag in TLS_FILES):
+        directory = os.environ.get("DOCKER_CERT_PATH") or os.path.expanduser("~/.docker")
+        for flag, name in TLS_FILES.items():
+            words += [f"--{flag}", os.path.abspath(options[flag] or os.path.join(directory, name))]
+    elif any(host.startswith("tcp:") for host in hosts):
+        raise UsageError("the engine listens on TCP only with certificates on both sides: add --tls, --tlscacert, --tlscert and --tlskey")
+    return words
 
 
 def stop() -> Command:

