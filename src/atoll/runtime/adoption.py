@@ -68,7 +68,7 @@ def _adopt_container(record: Record, loop: Loop, life: Life, make: Maker) -> Non
     try:
         container = make(request, spec, record.fixed["cgroup"])
         if container.log is not None:
-            container.log.keep_in(record)
+            container.log.take_up(record)
         container.main = _restore(loop, container, record)
     except (AtollError, OSError) as error:
         complain(f"container {request['container']} cannot be taken over, and is ended: {error}")

@@ -109,15 +109,14 @@ class Process:
                 self.pidfd = os.pidfd_open(pid)
                 self.note("pidfd", self.pidfd)
 
-    def note(self, name: str, value: int) -> None:
+    def note(self, name: str, *values: int) -> None:
         if self.record is not None:
-            self.record.set(name, value)
+            self.record.set(name, *values)
 
     def note_end(self, status: int) -> None:
         """Before it is reaped: then its parent alone would know."""
         self.ended_ns = time.time_ns()
-        self.note("ended_ns", self.ended_ns)
-        self.note("wait_status", status)
+        self.note("wait_status", status, self.ended_ns)
 
     def send_signal(self, number: int) -> None:
         """Raises Conflict where it has ended."""
@@ -158,6 +157,7 @@ class Container:
         "cgroup",
         "endings",
         "execs",
+        "has_group",
         "has_own_pids",
         "id",
         "log",
@@ -176,6 +176,7 @@ class Container:
         self.main: Process | None = None
         self.execs: dict[str, Process] = {}
         self.endings: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self.has_group = True
         self.has_own_pids = True
         self.runtime: Any = None  # an external.Target where another runtime has it
         self.poststop: tuple[Any, dict[str, Any]] | None = None  # hooks to run at the delete, and the state they are given

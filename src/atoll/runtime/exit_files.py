@@ -57,8 +57,11 @@ class ExitFiles:
 
 def _write(path: str, ending: dict[str, Any]) -> None:
     try:
-        with open(f"{path}.new", "w", encoding="ascii") as output:
-            json.dump(ending, output)
+        fd = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, json.dumps(ending).encode())  # so few bytes are written whole, or there is no room for any
+        finally:
+            os.close(fd)
         os.replace(f"{path}.new", path)
     except BaseException:
         with contextlib.suppress(OSError):

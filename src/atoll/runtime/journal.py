@@ -136,7 +136,11 @@ class KeptLog(LogFile):
         self._skip = 0  # bytes of them that the last keeper has written
 
     def keep_in(self, record: Record) -> None:
-        """Where the unfinished lines are kept; what is kept there already is taken up."""
+        """Where the unfinished lines are to be kept."""
+        self._record = record
+
+    def take_up(self, record: Record) -> None:
+        """The unfinished lines of the last keeper."""
         self._record = record
         for stream in _STREAMS:
             _, line = record.line(stream)

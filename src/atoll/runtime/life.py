@@ -168,24 +168,18 @@ class Life:
     def _end_start(self, process: Process) -> None:
         """The status socket has closed: the program runs, or the child has failed."""
         assert process.status is not None
+        now = time.time_ns()
+        has_started = process.error is None and process.ready
+        process.note("started_ns", now if has_started else 0, NOTHING)
         self._loop.remove(process.status.fileno())
-        process.note("status", NOTHING)
         process.status.close()
         process.status = None
         reply, process.reply = process.reply, None
         container = process.container
         if not process.pid:
             self._unborn -= 1
-        error = process.error
-        if error is None and not process.ready:
-            error = {
-                "kind": "start-failed",
-                "message": "the container's init was killed before it could start the program: is its memory limit too low?",
-            }
-        if error is None:
+        if has_started:
             process.started = True
-            now = time.time_ns()
-            process.note("started_ns", now)
             if process.exec_id is None:
                 container.started_ns = now
             if reply is not None:
@@ -193,6 +187,10 @@ class Life:
             if process.early_status is not None:
                 self._finish(process, process.early_status)
             return
+        error = process.error or {
+            "kind": "start-failed",
+            "message": "the container's init was killed before it could start the program: is its memory limit too low?",
+        }
         process.close_streams()
         protocol.close_all(list(process.waiting_ends.values()))
         process.waiting_ends = {}
@@ -234,7 +232,7 @@ class Life:
             container.paused = False
             self.exit_files.save(container.bundle, ending)
             with contextlib.suppress(SystemFailure):  # an exec may still be dying: `delete` removes it then
-                container.cgroup.remove()
+                container.has_group = not container.cgroup.remove()
         else:
             process.close_streams()
             process.forget()

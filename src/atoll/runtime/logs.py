@@ -47,7 +47,7 @@ class LogFile:
         prefix = self._prefix(stream, now_ns)
         records = b""
         if end:
-            records = _full_lines(data[:end] if rest else data, prefix)
+            records = _full_lines(data[: end - 1], prefix)
         while len(rest) > LINE_MAX:
             records += prefix + b"P " + rest[:LINE_MAX] + b"\n"
             rest = rest[LINE_MAX:]
@@ -144,16 +144,16 @@ class LogFile:
 
 
 def _full_lines(data: bytes, prefix: bytes) -> bytes:
-    """`data` ends in a newline."""
+    """`data` is lines without the last one's newline."""
     if _has_long_line(data):
-        return b"".join(_cut_line(line, prefix) for line in data[:-1].split(b"\n"))
+        return b"".join(_cut_line(line, prefix) for line in data.split(b"\n"))
     full = prefix + b"F "
-    return full + data[:-1].replace(b"\n", b"\n" + full) + b"\n"
+    return full + data.replace(b"\n", b"\n" + full) + b"\n"
 
 
 def _has_long_line(data: bytes) -> bool:
     start, size = 0, len(data)
-    while size - start > LINE_MAX + 1:
+    while size - start > LINE_MAX:
         newline = data.rfind(b"\n", start, start + LINE_MAX + 1)
         if newline < 0:
             return True

@@ -21,6 +21,7 @@ from atoll.runtime.journal import Journal
 from atoll.runtime.life import Life
 
 Request = Mapping[str, Any]
+KEPT = ("container", "bundle", "log", "stdin_once", "attempt", "runtime")  # of a start's request, for the next keeper
 
 
 class Operations:
@@ -71,7 +72,8 @@ class Operations:
             raise
         self.life.containers[name] = container
         self.life.take_up(container.main)
-        container.main.keep({"request": {**request, "attach": []}, "cgroup": path, "own_pids": container.has_own_pids})
+        asked = {name: request[name] for name in KEPT if name in request}
+        container.main.keep({"request": asked, "cgroup": path, "own_pids": container.has_own_pids})
         if container.log is not None and container.main.record is not None:
             container.log.keep_in(container.main.record)
         self.life.follow(container.main, ends)
@@ -200,7 +202,10 @@ class Operations:
                 self.life.exit_files.forget(container.bundle)
             reply({}, None)
 
-        self.life.groups.remove(container.cgroup, done)
+        if container.has_group:
+            self.life.groups.remove(container.cgroup, done)
+        else:
+            done(None)
 
     def op_list(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
         return {"containers": [container.describe() for container in self.life.containers.values()]}

@@ -4,8 +4,8 @@ A record is a little memory file, held open. The keeper's table of descriptors i
 dies its records, and the pipes, terminals and pidfds whose numbers they hold, stay open; its successor finds them by their name in
 /proc/self/fd. Memory and not a file: a full disk must not lose an exit.
 
-A record is a version, the length of a JSON object that never changes, numbers of eight bytes (one write changes one of them, and a write
-of so few bytes is done whole or not at all), the object, and at fixed places the unfinished last lines of output.
+A record is a version, the length of a JSON object that never changes, numbers of eight bytes (a write of so few is done whole or not at
+all), the object, and at fixed places the unfinished last lines of output.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ NAME = "atoll-process"
 VERSION = 1
 NUMBERS = (
     "pid",
+    "wait_status",  # -1 until it has ended
+    "ended_ns",
+    "ready",  # 1 once the child has said that execve comes next
+    "started_ns",  # 0 until execve has succeeded
+    "status",  # descriptors from here on, -1 where there is none
     "pidfd",
-    "status",  # descriptors from here to "terminal", -1 where there is none
     "stdin",
     "stdout",
     "stderr",
     "terminal",
-    "ready",  # 1 once the child has said that execve comes next
-    "started_ns",  # 0 until execve has succeeded
-    "wait_status",  # -1 until it has ended
-    "ended_ns",
 )
-DESCRIPTORS = NUMBERS[1:7]
+DESCRIPTORS = NUMBERS[5:]
 NOTHING = -1
 LINE_MAX = 64 * 1024  # bytes of an unfinished line; the log cuts long before
 _HEAD = struct.Struct("=II")
@@ -79,9 +79,10 @@ class Record:
     def numbers(self) -> dict[str, int]:
         return dict(zip(NUMBERS, _ALL.unpack(os.pread(self.fd, _ALL.size, _HEAD.size)), strict=True))
 
-    def set(self, name: str, value: int) -> None:
+    def set(self, name: str, *values: int) -> None:
+        """The number of that name, and those that come after it where there are several values."""
         if self.fd >= 0:
-            os.pwrite(self.fd, _NUMBER.pack(value), _AT[name])
+            os.pwrite(self.fd, b"".join(map(_NUMBER.pack, values)), _AT[name])
 
     def put_line(self, stream: str, turn: int, line: bytes) -> None:
         """Keep the unfinished last line of a stream as it is after the journal's `turn`."""

@@ -130,8 +130,11 @@ class Output:
             listener.end()
         self._listeners = []
 
-    def _ready(self, _: int) -> None:
-        self._take()
+    def _ready(self, events: int) -> None:
+        if events & READ:
+            self._take()
+        else:
+            self.close()  # hung up, and nothing left to read
 
     def _take(self) -> int:
         try:
