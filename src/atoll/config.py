@@ -77,6 +77,11 @@ class Instance:
         return self.home / "volumes"
 
     @property
+    def network(self) -> Path:
+        """Networks, and which container has which address."""
+        return self.home / "network"
+
+    @property
     def cache(self) -> Path:
         """What can be made again: compiled seccomp filters, indexes."""
         return self.home / "cache"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -166,7 +167,7 @@ def test_unknown_things_are_named(atoll):
 
 def test_env_prints_what_clients_need(atoll, engine):
     text = atoll("env", "--shell", "bash").stdout
-    assert f'export DOCKER_HOST="unix://{engine.instance.engine_socket}"' in text
+    assert f"export DOCKER_HOST='unix://{engine.instance.engine_socket}'" in text
     script = f"{text}\ndocker ps -q; docker --version; minikube status; kubectl version --client"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=engine.environ, timeout=60, check=False)
     assert "Atoll version" in done.stdout
@@ -208,3 +209,27 @@ def _as_nobody(environ):
     program = "import os, sys; os.setuid(65534); from atoll.cli.main import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", program, "run", "hello-world"]
     return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_stats_of_many_at_once(atoll):
+    names = [f"used{number}" for number in range(6)]
+    for name in names:
+        atoll("run", "-d", "--init", "--name", name, "busybox", "sleep", "600")
+    begun = time.monotonic()
+    rows = atoll("stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}").stdout.splitlines()
+    assert time.monotonic() - begun < 5  # two readings a second apart for all of them, not for each
+    assert sorted(rows) == [f"{name} 2" for name in names]
+    assert atoll("stats", "--no-stream", "nosuch", check=False).returncode == 1
+
+
+@pytest.mark.parametrize("words", [("stats",), ("top", "--watch", "seen")])
+def test_a_screen_is_drawn_in_place(engine, atoll, words):
+    atoll("run", "-d", "--init", "--name", "seen", "busybox", "sleep", "600")
+    environ = {**os.environ, "ATOLL_HOME": str(engine.instance.home)}
+    with Terminal([ATOLL, *words], environ) as terminal:
+        for _ in range(2):
+            terminal.expect("\x1b[H")
+            terminal.expect("NAME" if words[0] == "stats" else "PID")
+            terminal.expect("seen" if words[0] == "stats" else "sleep 600")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.wait() == 130

@@ -23,7 +23,7 @@ CONTAINER = {
     "rm": ("lifecycle:remove", "Remove one or more containers"),
     "run": ("create:run", "Create and run a new container from an image"),
     "start": ("attach:start", "Start one or more stopped containers"),
-    "stats": ("containers:stats", "Display a live stream of container(s) resource usage statistics"),
+    "stats": ("stats:stats", "Display a live stream of container(s) resource usage statistics"),
     "stop": ("lifecycle:stop", "Stop one or more running containers"),
     "top": ("containers:top", "Display the running processes of a container"),
     "unpause": ("lifecycle:unpause", "Unpause all processes within one or more containers"),

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 BAR = 50  # columns of the bar, as docker draws it
 NARROW = 110  # below this many columns the bar is left out
-MOVING = frozenset({"Downloading", "Extracting", "Pushing", "Waiting", "Verifying Checksum", "Pulling fs layer", "Preparing"})
 
 
 def follow(messages: Iterable[Any], *, quiet: bool = False, file: TextIO | None = None) -> list[Any]:

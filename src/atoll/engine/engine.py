@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Iterator
 
 from atoll.build.builder import Builder
@@ -36,9 +35,11 @@ class Engine:
 
     def __init__(self, instance: Instance, settings: Settings | None = None) -> None:
         self.instance = instance
-        for path, mode in ((instance.home, 0o710), (instance.run, 0o700), (instance.containers, 0o710), (instance.logs, 0o700)):
-            path.mkdir(parents=True, exist_ok=True, mode=mode)
-        os.chmod(instance.run, 0o700)
+        instance.home.mkdir(parents=True, exist_ok=True, mode=0o710)
+        own = {instance.run: 0o700, instance.containers: 0o710, instance.logs: 0o700, instance.content: 0o700, instance.network: 0o700}
+        for path, mode in own.items():
+            path.mkdir(exist_ok=True, mode=mode)
+            path.chmod(mode)  # whatever a home of the user's own, or an older Atoll, has let others see
         chosen = settings or Settings.load(instance.home / "engine.toml")
         self._database = Database(instance.database)
         registry = Registry(self._database, instance.containers)

@@ -75,6 +75,8 @@ class Database:
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
+        self._path.touch(0o600)
+        self._path.chmod(0o600)  # the journal takes its mode from here
         connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=10)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")  # an acknowledged tag is on disk

@@ -29,8 +29,8 @@ class State:
         self.networks: dict[str, Network] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self.version = 0  # counts changes, for those who keep something derived
-        self._file = instance.home / "network" / "networks.json"
-        self._directory = instance.home / "network" / "endpoints"
+        self._file = instance.network / "networks.json"
+        self._directory = instance.network / "endpoints"
 
     def load(self) -> None:
         """Raises AtollError where the file of networks cannot be read; an unreadable endpoint is dropped, its container is not live."""

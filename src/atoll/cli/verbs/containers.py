@@ -1,8 +1,6 @@
-"""`ps` and what else looks at containers: `port`, `top`, `diff`, `stats`, `container prune`."""
+"""`ps` and what else looks at containers: `port`, `top`, `diff`, `container prune`."""
 
 from __future__ import annotations
-
-import sys
 
 from atoll.cli import human
 from atoll.cli.flags import Command, Flag, Options
@@ -147,12 +145,24 @@ def _endpoint(binding: dict[str, str]) -> str:
 
 
 def top() -> Command:
-    return Command(_top, "CONTAINER [ps OPTIONS]", "Display the running processes of a container", minimum=1, interspersed=False)
+    flags = (Flag("watch", "w", "bool", "Look again every second, and show it in place"),)
+    summary = "Display the running processes of a container"
+    return Command(_top, "[OPTIONS] CONTAINER [ps OPTIONS]", summary, flags, minimum=1, interspersed=False)
 
 
-def _top(_: Options, words: list[str]) -> int:
-    found = engine().get(f"/containers/{words[0]}/top", {"ps_args": " ".join(words[1:]) or None})
-    print(table(found["Titles"], found["Processes"] or []))
+def _top(options: Options, words: list[str]) -> int:
+    client, query = engine(), {"ps_args": " ".join(words[1:]) or None}
+
+    def look() -> str:
+        found = client.get(f"/containers/{words[0]}/top", query)
+        return table(found["Titles"], found["Processes"] or [])
+
+    if not options["watch"]:
+        print(look())
+        return 0
+    from atoll.cli.screen import Screen
+
+    Screen().show_every_second(look)
     return 0
 
 
@@ -182,67 +192,3 @@ def _prune(options: Options, _: list[str]) -> int:
         print("Deleted Containers:", *found["ContainersDeleted"], sep="\n", end="\n\n")
     print("Total reclaimed space:", human.size(found["SpaceReclaimed"]))
     return 0
-
-
-STATS = (
-    ("CONTAINER ID", "ID"),
-    ("NAME", "Name"),
-    ("CPU %", "CPUPerc"),
-    ("MEM USAGE / LIMIT", "MemUsage"),
-    ("MEM %", "MemPerc"),
-    ("NET I/O", "NetIO"),
-    ("BLOCK I/O", "BlockIO"),
-    ("PIDS", "PIDs"),
-)
-
-
-def stats() -> Command:
-    flags = (
-        Flag("all", "a", "bool", "Show all containers (default shows just running)"),
-        Flag("format", "", "string", "Format output using a custom template"),
-        Flag("no-stream", "", "bool", "Disable streaming stats and only pull the first result"),
-        Flag("no-trunc", "", "bool", "Do not truncate output"),
-    )
-    return Command(_stats, "[OPTIONS] [CONTAINER...]", "Display a live stream of container(s) resource usage statistics", flags)
-
-
-def _stats(options: Options, names: list[str]) -> int:
-    client = engine()
-    live = not options["no-stream"] and sys.stdout.isatty()
-    while True:
-        wanted = names or [found["Id"] for found in client.get("/containers/json", {"all": options["all"]})]
-        # Not one-shot: the engine then takes two samples a second apart, which is the pace of the display too.
-        samples = [client.get(f"/containers/{name}/stats", {"stream": False}) for name in wanted]
-        if live:
-            print("\x1b[H\x1b[2J", end="")
-        show([usage(sample, full=options["no-trunc"]) for sample in samples], STATS, options["format"])
-        if not live:
-            return 0
-
-
-def usage(sample: dict[str, Any], *, full: bool = False) -> dict[str, Any]:
-    """Docker's arithmetic over one stats sample (docker/cli, stats_helpers)."""
-    cpu, before = sample.get("cpu_stats") or {}, sample.get("precpu_stats") or {}
-    spent = cpu.get("cpu_usage", {}).get("total_usage", 0) - before.get("cpu_usage", {}).get("total_usage", 0)
-    passed = (cpu.get("system_cpu_usage") or 0) - (before.get("system_cpu_usage") or 0)
-    share = spent / passed * (cpu.get("online_cpus") or 1) * 100 if passed > 0 and spent > 0 else 0.0
-    memory = sample.get("memory_stats") or {}
-    detail = memory.get("stats") or {}
-    used = memory.get("usage", 0) - detail.get("total_inactive_file", detail.get("inactive_file", 0))
-    limit = memory.get("limit") or 0
-    received = sum(one["rx_bytes"] for one in (sample.get("networks") or {}).values())
-    sent = sum(one["tx_bytes"] for one in (sample.get("networks") or {}).values())
-    blocks = (sample.get("blkio_stats") or {}).get("io_service_bytes_recursive") or []
-    read = sum(one["value"] for one in blocks if one["op"].lower() == "read")
-    written = sum(one["value"] for one in blocks if one["op"].lower() == "write")
-    return {
-        "ID": sample["id"] if full else human.short_id(sample["id"]),
-        "Container": human.short_id(sample["id"]),
-        "Name": sample["name"].lstrip("/"),
-        "CPUPerc": f"{share:.2f}%",
-        "MemUsage": f"{human.binary_size(used)} / {human.binary_size(limit)}",
-        "MemPerc": f"{used / limit * 100 if limit else 0:.2f}%",
-        "NetIO": f"{human.size(received)} / {human.size(sent)}",
-        "BlockIO": f"{human.size(read)} / {human.size(written)}",
-        "PIDs": str((sample.get("pids_stats") or {}).get("current", 0)),
-    }

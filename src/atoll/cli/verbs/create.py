@@ -58,7 +58,7 @@ def create_container(client: Engine, options: Options, request: dict[str, Any]) 
     try:
         answer = client.post("/containers/create", query, request)
     except EngineError as error:
-        if error.status != 404 or policy == "never" or "No such image" not in error.message:
+        if error.status != 404 or policy == "never" or not _is_missing(error.message):
             raise _failed(error) from error
         print(f"Unable to find image '{_tagged(request['Image'])}' locally", file=sys.stderr)
         _pull(client, request["Image"], options)
@@ -76,6 +76,11 @@ def create_container(client: Engine, options: Options, request: dict[str, Any]) 
         with open(cidfile, "x", encoding="utf-8") as file:
             file.write(answer["Id"])
     return str(answer["Id"])
+
+
+def _is_missing(message: str) -> bool:
+    """Whether it is the image that is not there, or not for the platform asked for."""
+    return "No such image" in message or "does not match the specified platform" in message
 
 
 def _tagged(image: str) -> str:

@@ -36,7 +36,7 @@ def _env(options: Options, _: list[str]) -> int:
     make_home(home)
     make_folder(folder)
     print("\n".join(_set(name, value, shell) for name, value in settings.items()))
-    print(f'set -gx PATH "{folder}" $PATH' if shell == "fish" else f'export PATH="{folder}:$PATH"')
+    print(f"set -gx PATH {_quoted(folder, shell)} $PATH" if shell == "fish" else f'export PATH={_quoted(folder, shell)}:"$PATH"')
     print('# Run this to use it: eval "$(atoll env)"' if shell != "fish" else "# Run this to use it: atoll env | source")
     return 0
 
@@ -56,7 +56,16 @@ def make_folder(folder: str) -> None:
 
 
 def _set(name: str, value: str, shell: str) -> str:
-    return f'set -gx {name} "{value}"' if shell == "fish" else f'export {name}="{value}"'
+    if shell == "fish" and name == "PATH":  # a list there, not one word with colons
+        return f"set -gx PATH {' '.join(_quoted(part, shell) for part in value.split(':'))}"
+    return f"set -gx {name} {_quoted(value, shell)}" if shell == "fish" else f"export {name}={_quoted(value, shell)}"
+
+
+def _quoted(text: str, shell: str) -> str:
+    """TEXT as one word of the shell's, whatever is in it: it is going to be evaluated."""
+    if shell == "fish":  # knows two escapes between single quotes
+        return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + text.replace("'", "'\\''") + "'"
 
 
 def _unset(name: str, shell: str) -> str:

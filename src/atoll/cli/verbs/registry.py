@@ -148,8 +148,8 @@ def read_config() -> dict[str, Any]:
 
 
 def write_config(config: dict[str, Any]) -> None:
-    """Replace the file in one step; only its owner may read it."""
-    path = config_path()
+    """Replace the file in one step; only its owner may read it. Where it is a link, what it leads to is replaced."""
+    path = os.path.realpath(config_path())
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     partial = f"{path}.{os.getpid()}"
     with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8") as file:
