@@ -3,6 +3,7 @@
 import pytest
 
 from atoll.engine.containers import restart
+from atoll.engine.containers.bundle import check_shared, oci_mount
 from atoll.engine.containers.config import container_config, host_config, parse_port
 from atoll.engine.containers.create import adopt, merge_health
 from atoll.engine.containers.listing import human_duration, shlex_join
@@ -368,3 +369,41 @@ def test_rows_of_ps():
     assert parse(output, [1]) == {"Titles": ["UID", "PID", "CMD"], "Processes": [["root", "1", "init with words"]]}
     with pytest.raises(InvalidInput):
         parse("CMD\nx\n", [1])
+
+
+@pytest.mark.parametrize("text", ["size=abc", "size=-1", "mode=9", "uid=x", "nosuch", "nosuch=1", "mode", "ro=1", "size=1m,size=tiny"])
+def test_tmpfs_options_that_cannot_be(text):
+    with pytest.raises(InvalidInput, match="invalid tmpfs option"):
+        plan({"Volumes": None}, host_config({"Tmpfs": {"/x": text}}), lambda _: [])
+
+
+def test_read_only_binds_reach_below():
+    def options(**given):
+        mount = {"Type": "bind", "Source": "/tmp", "Target": "/x", "ReadOnly": True, "BindOptions": given}
+        return oci_mount(parse_mount(mount), {}, lambda _: [])["options"]
+
+    assert options() == ["rbind", "rro", "rprivate"]
+    assert options(ReadOnlyNonRecursive=True) == ["rbind", "ro", "rprivate"]
+    assert options(NonRecursive=True) == ["bind", "ro", "rprivate"]
+    assert options(ReadOnlyForceRecursive=True) == ["rbind", "rro", "rprivate"]
+    assert oci_mount(parse_bind("/tmp:/x:ro"), {}, lambda _: [])["options"] == ["rbind", "rro", "rprivate"]
+
+
+@pytest.mark.parametrize(
+    ("read_only", "options", "message"),
+    [
+        (False, {"ReadOnlyForceRecursive": True}, "needs ReadOnly"),
+        (True, {"ReadOnlyForceRecursive": True, "ReadOnlyNonRecursive": True}, "conflicts with ReadOnlyNonRecursive"),
+        (True, {"ReadOnlyForceRecursive": True, "NonRecursive": True}, "conflicts with NonRecursive"),
+        (True, {"ReadOnlyForceRecursive": True, "Propagation": "rshared"}, "needs the propagation rprivate"),
+    ],
+)
+def test_recursive_options_that_do_not_go_together(read_only, options, message):
+    with pytest.raises(InvalidInput, match=message):
+        parse_mount({"Type": "bind", "Source": "/tmp", "Target": "/x", "ReadOnly": read_only, "BindOptions": options})
+
+
+def test_shared_propagation_needs_a_shared_mount(tmp_path):
+    row = {"propagation": "rshared", "source": "/proc/sys"}
+    with pytest.raises(InvalidInput, match="path /proc/sys is mounted on /proc but it is not a shared mount"):
+        check_shared([row])

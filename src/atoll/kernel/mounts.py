@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -36,6 +37,7 @@ ATTR_STRICTATIME: Final = 0x20
 ATTR_NODIRATIME: Final = 0x80
 ATTR_NOSYMFOLLOW: Final = 0x200000
 
+_UNESCAPE: Final = re.compile(r"\\([0-7]{3})")  # of mountinfo: a space is \040
 _AT_FDCWD: Final = -100
 _AT_EMPTY_PATH: Final = 0x1000
 _AT_RECURSIVE: Final = 0x8000
@@ -74,15 +76,37 @@ def propagate(target: str, kind: int, *, recursive: bool = True) -> None:
     mount(None, target, None, kind | (MS_REC if recursive else 0))
 
 
-def pivot_root(new_root: int) -> None:
+def mount_point(path: str, mountinfo: str = "/proc/self/mountinfo") -> str:
+    """Where the mount that `path` lies on is mounted."""
+    return mount_of(path, mountinfo)[0]
+
+
+def mount_of(path: str, mountinfo: str = "/proc/self/mountinfo") -> tuple[str, frozenset[str]]:
+    """The mount that `path` lies on: where it is mounted, and its kinds of propagation ("shared", "master", "unbindable")."""
+    real = os.path.realpath(path)
+    best, kinds = "", frozenset[str]()
+    with open(mountinfo, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            fields = line.partition(" - ")[0].split(" ")
+            point = _UNESCAPE.sub(lambda match: chr(int(match[1], 8)), fields[4])
+            if len(point) >= len(best) and (real == point or real.startswith(point.rstrip("/") + "/")):
+                best, kinds = point, frozenset(field.partition(":")[0] for field in fields[6:])
+    return best, kinds
+
+
+def pivot_root(new_root: int, *, shared: bool = False) -> None:
     """Make the open directory, a mount point, the root, and let go of the old one.
 
-    With "." as both arguments the old root ends up stacked on the new and needs no directory (pivot_root(2)).
+    With "." as both arguments the old root ends up stacked on the new and needs no directory (pivot_root(2)). `shared`: the old one has
+    mounts that the host shares, to whom their unmounting must not be handed on.
     """
+    old_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if shared else -1
     os.fchdir(new_root)
     syscall.call("pivot_root", b".", b".", what="pivot_root")
-    # The old root must not hand its unmounting on to the host.
-    propagate(".", MS_SLAVE)
+    if shared:
+        os.fchdir(old_root)  # "." of umount2 is what lies on top, "." of mount is not
+        os.close(old_root)
+        propagate(".", MS_SLAVE)
     unmount(".", MNT_DETACH)
     os.chdir("/")
 

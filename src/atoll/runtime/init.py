@@ -94,7 +94,7 @@ def start(plan: Plan) -> NoReturn:
     if plan.sync is not None:
         plan.hooks.before_pivot(plan.sync, spec, plan.container, plan.bundle)
     rootfs.protect(root, spec)
-    rootfs.enter(root)
+    rootfs.enter(root, linux.get("rootfsPropagation") or "")
     _execute(plan, user, stdio, profile)
 
 

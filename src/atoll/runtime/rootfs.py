@@ -32,7 +32,11 @@ def mount_root(bundle: str, path: str, overlay: Mapping[str, Any] | None, propag
     else lies in the bundle can still be bound into the container.
     """
     kind, recursive = mount_options.propagation(propagation)
-    mounts.propagate("/", kind, recursive=recursive)
+    if kind == mounts.MS_SHARED:
+        # What is bound shall stay a peer of the host's mounts; the host shall only not see the root itself.
+        mounts.propagate(mounts.mount_point(bundle), mounts.MS_PRIVATE, recursive=False)
+    else:  # what is unbindable cannot be a layer either: that comes at the end
+        mounts.propagate("/", mounts.MS_SLAVE if kind == mounts.MS_UNBINDABLE else kind, recursive=recursive)
     if overlay is not None:
         _mount_overlay(overlay["upper"], overlay)
         return os.open(overlay["upper"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -274,9 +278,12 @@ def _null() -> int:
     return mounts.clone_tree("/dev/null", recursive=False)
 
 
-def enter(root: int) -> None:
-    mounts.pivot_root(root)
+def enter(root: int, propagation: str = "") -> None:
+    kind, recursive = mount_options.propagation(propagation)
+    mounts.pivot_root(root, shared=kind == mounts.MS_SHARED)
     os.close(root)
+    if kind in {mounts.MS_SHARED, mounts.MS_UNBINDABLE}:
+        mounts.propagate("/", kind, recursive=recursive)
 
 
 def _open_if_there(root: int, path: str) -> int | None:

@@ -7,7 +7,7 @@ makes its arguments from the record. What the host trusts is added last, to the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from atoll.engine.containers.mounts import MountPoint, inside_volume
 from atoll.engine.containers.record import Container, Record
 from atoll.engine.settings import Settings
 from atoll.errors import InvalidInput, NotSupported
+from atoll.kernel.mounts import mount_of
 from atoll.runtime import cdi, default_spec
 from atoll.runtime.constants import LAYER, MOUNT_NAMESPACE, SUBPATH
 from atoll.runtime.devices import Device, host_devices
@@ -43,8 +44,9 @@ def make_spec(
     settings: Settings,
     trust: Trust,
 ) -> dict[str, Any]:
-    """The OCI config. `netns` is the path of the network namespace, "" for a new one, None for the host's; `sources` the volumes' directories
-    by name.
+    """The OCI config.
+
+    `netns` is the path of the network namespace, "" for a new one, None for the host's; `sources` the volumes' directories by name.
     """
     record = container.record
     config, host = record.config, record.host
@@ -83,6 +85,10 @@ def make_spec(
         init=bool(host["Init"]),
     )
     spec["root"]["path"] = container.paths.upper.name  # where the overlay is mounted: what hooks are told
+    spreading = [row for row in record.mounts if row["propagation"] in {"shared", "rshared"}]
+    if spreading:
+        check_shared(spreading)
+        spec["linux"]["rootfsPropagation"] = "shared"  # else what is bound would be cut off from the host's mounts first
     if host["DeviceRequests"]:
         catalogue = cdi.Catalogue.read(settings.cdi_directories)
         catalogue.apply(spec, requests.devices(host["DeviceRequests"], catalogue))
@@ -139,7 +145,8 @@ def _network_files(container: Container, mounts: list[dict[str, Any]]) -> list[d
 
 
 def oci_mount(point: MountPoint, sources: Mapping[str, Path], layers: LayersOf) -> dict[str, Any]:
-    access = "rw" if point.rw else "ro"
+    # Since Docker 25 read-only means what is mounted below as well.
+    access = "rw" if point.rw else "rro" if point.recursive and not point.writable_below else "ro"
     if point.type == "tmpfs":
         options = ["nosuid", "nodev", "noexec", *point.options]
         return {"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options}
@@ -154,6 +161,14 @@ def oci_mount(point: MountPoint, sources: Mapping[str, Path], layers: LayersOf) 
             inside_volume(sources[point.name], point.subpath)  # says what is wrong with it; init looks again
             options.append(f"{SUBPATH}={point.subpath}")
     return {"destination": point.destination, "type": "bind", "source": source, "options": options}
+
+
+def check_shared(rows: Iterable[Mapping[str, Any]]) -> None:
+    """What a container mounts can reach the host only through a shared mount of its. Raises InvalidInput in Docker's words."""
+    for row in rows:
+        point, kinds = mount_of(row["source"])
+        if "shared" not in kinds:
+            raise InvalidInput(f"path {row['source']} is mounted on {point} but it is not a shared mount")
 
 
 def security_options(items: Any) -> dict[str, Any]:

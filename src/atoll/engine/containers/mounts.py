@@ -22,9 +22,32 @@ from atoll.volumes import Volumes
 PROPAGATIONS = frozenset({"private", "rprivate", "shared", "rshared", "slave", "rslave"})
 _IGNORED_MODES = frozenset({"z", "Z", "consistent", "cached", "delegated"})  # SELinux labels and other systems' caching
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
+# What mount(8) takes for a tmpfs, and how its values look (tmpfs(5)).
+_TMPFS_FLAGS = frozenset(
+    (
+        *("ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "mand", "nomand", "defaults"),
+        *("atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime", "strictatime", "nostrictatime"),
+        *("private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"),
+    )
+)
+_TMPFS_VALUES = {
+    "size": re.compile(r"[0-9]+[kKmMgGtT%]?", re.ASCII),
+    "nr_blocks": re.compile(r"[0-9]+[kKmMgGtT]?", re.ASCII),
+    "nr_inodes": re.compile(r"[0-9]+[kKmMgGtT]?", re.ASCII),
+    "mode": re.compile(r"[0-7]{1,5}", re.ASCII),
+    "uid": re.compile(r"[0-9]{1,10}", re.ASCII),
+    "gid": re.compile(r"[0-9]{1,10}", re.ASCII),
+    "mpol": re.compile(r"[A-Za-z0-9=:,-]+", re.ASCII),
+}
 _TMPFS_OPTION = re.compile(r"[a-z]+(?:=[A-Za-z0-9.%_-]+)?", re.ASCII)
 
-_BIND: Table = {"Propagation": ("text", ""), "NonRecursive": ("truth", False), "CreateMountpoint": ("truth", False)}
+_BIND: Table = {
+    "Propagation": ("text", ""),
+    "NonRecursive": ("truth", False),
+    "CreateMountpoint": ("truth", False),
+    "ReadOnlyNonRecursive": ("truth", False),
+    "ReadOnlyForceRecursive": ("truth", False),
+}
 _VOLUME: Table = {"NoCopy": ("truth", False), "Labels": ("map", {}), "DriverConfig": ("object", {}), "Subpath": ("text", "")}
 _DRIVER: Table = {"Name": ("text", ""), "Options": ("map", {})}
 _IMAGE: Table = {"Subpath": ("text", "")}
@@ -46,6 +69,7 @@ class MountPoint:
     options: tuple[str, ...] = ()  # of a tmpfs
     subpath: str = ""
     recursive: bool = True
+    writable_below: bool = False  # read-only itself, though not what is mounted below it
     no_copy: bool = False
     make_source: bool = False
     anonymous: bool = False
@@ -157,8 +181,11 @@ def _destination(target: str, text: str = "") -> str:
 def _tmpfs_options(text: str) -> tuple[str, ...]:
     options = tuple(filter(None, text.split(",")))
     for option in options:
-        if not _TMPFS_OPTION.fullmatch(option):
+        name, equals, value = option.partition("=")
+        if not _TMPFS_OPTION.fullmatch(option) or (name not in _TMPFS_VALUES if equals else name not in _TMPFS_FLAGS):
             raise InvalidInput(f'invalid tmpfs option "{option}"')
+        if equals and not _TMPFS_VALUES[name].fullmatch(value):
+            raise InvalidInput(f'invalid tmpfs option "{option}": {name} cannot be {value}')
     return options
 
 
@@ -176,6 +203,7 @@ def parse_mount(body: Mapping[str, Any]) -> MountPoint:
         raise InvalidInput(f'invalid mount config for type "{kind}": field Target must not be empty')
     destination, rw = _destination(target), not body.get("ReadOnly")
     if kind == "bind":
+        _check_recursive(rw, options["BindOptions"])
         return _bind_mount(destination, source, rw, options["BindOptions"])
     if kind == "volume":
         return _volume_mount(destination, source, rw, options["VolumeOptions"])
@@ -197,8 +225,28 @@ def _bind_mount(destination: str, source: str, rw: bool, options: Mapping[str, A
         raise InvalidInput(f'invalid mount config for type "bind": bind source path does not exist: {source}')
     recursive = not options["NonRecursive"]
     return MountPoint(
-        "bind", destination, os.path.normpath(source), rw=rw, propagation=propagation, recursive=recursive, make_source=make_source
+        "bind",
+        destination,
+        os.path.normpath(source),
+        rw=rw,
+        propagation=propagation,
+        recursive=recursive,
+        writable_below=options["ReadOnlyNonRecursive"],
+        make_source=make_source,
     )
+
+
+def _check_recursive(rw: bool, options: Mapping[str, Any]) -> None:
+    forced, only_itself = options["ReadOnlyForceRecursive"], options["ReadOnlyNonRecursive"]
+    if rw and (forced or only_itself):
+        name = "ReadOnlyForceRecursive" if forced else "ReadOnlyNonRecursive"
+        raise InvalidInput(f'invalid mount config for type "bind": {name} needs ReadOnly to be true')
+    if forced and only_itself:
+        raise InvalidInput('invalid mount config for type "bind": ReadOnlyForceRecursive conflicts with ReadOnlyNonRecursive')
+    if forced and options["NonRecursive"]:
+        raise InvalidInput('invalid mount config for type "bind": ReadOnlyForceRecursive conflicts with NonRecursive')
+    if forced and options["Propagation"] not in {"", "rprivate"}:
+        raise InvalidInput('invalid mount config for type "bind": ReadOnlyForceRecursive needs the propagation rprivate')
 
 
 def _volume_mount(destination: str, source: str, rw: bool, options: Mapping[str, Any]) -> MountPoint:

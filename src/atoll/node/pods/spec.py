@@ -30,6 +30,7 @@ class Mount:
     target: str
     read_only: bool = False
     propagation: str = "rprivate"
+    recursive: bool = False  # read-only, then, is all that is mounted below as well (recursiveReadOnly)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,5 +137,5 @@ def _mount(mount: Mount) -> dict[str, Any]:
         "Source": str(mount.source),
         "Target": mount.target,
         "ReadOnly": mount.read_only,
-        "BindOptions": {"Propagation": mount.propagation},
+        "BindOptions": {"Propagation": mount.propagation, "ReadOnlyNonRecursive": mount.read_only and not mount.recursive},
     }

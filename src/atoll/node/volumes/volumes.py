@@ -120,7 +120,8 @@ class Volumes:
                 target = directory.subpaths / mount["name"] / container["name"] / str(index)
                 path = await asyncio.to_thread(subpath.bind, path, part, target)
             read_only = bool(mount.get("readOnly")) or mount["name"] in ours or (meta["uid"], mount["name"]) in self._read_only
-            found.append(Mount(path, _absolute(mount["mountPath"]), read_only, propagation(mount)))
+            recursive = mount.get("recursiveReadOnly") in {"Enabled", "IfPossible"}
+            found.append(Mount(path, _absolute(mount["mountPath"]), read_only, propagation(mount), recursive))
         return found
 
     def renewal(self, uid: str) -> float | None:
