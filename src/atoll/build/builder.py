@@ -23,6 +23,7 @@ from atoll.build.syntax import Dockerfile
 from atoll.build.threads import to_its_end
 from atoll.build.transcript import Transcript, at_once
 from atoll.build.voices import Narrator
+from atoll.build.wanted import wanted_paths
 from atoll.build.work import Build, Workshop
 from atoll.errors import SystemFailure, Unavailable
 from atoll.images import Image, ImageStore, Progress
@@ -88,6 +89,7 @@ class Builder:
             findings = _check(file, arguments, settings, narrator)
             if settings.fails:
                 checks.refuse(findings)
+            client.expect(wanted_paths(plan, plan.needed(plan.target(options.target)), self._images))
             ignore = await client.ignore()
             build = Build(self.workshop, options, arguments, file.escape, client, ignore, settings, arguments.epoch, time.time_ns())
             return await self._solve(build, plan, narrator)

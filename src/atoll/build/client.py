@@ -5,7 +5,7 @@ The classic door has it all in one tar, or behind one URL; BuildKit's door asks 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +46,10 @@ class Client(Protocol):
         """What stays behind of the context; asked for once, before the context."""
         ...
 
+    def expect(self, paths: Sequence[str] | None) -> None:
+        """Only these paths of the context, wildcards among them, will be needed; None for all. Told before the context is asked for."""
+        ...
+
     async def context(self) -> Tree:
         """The build context. Raises InvalidInput, Unavailable."""
         ...
@@ -80,6 +84,9 @@ class WholeContext:
 
     async def ignore(self) -> Ignore:
         return await leave_out_ignored(self._tree, self._dockerfile)
+
+    def expect(self, paths: Sequence[str] | None) -> None:
+        """It has come already."""
 
     async def context(self) -> Tree:
         return self._tree

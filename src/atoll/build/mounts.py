@@ -88,6 +88,12 @@ def origins(instruction: Instruction) -> list[str]:
     return [word for word in words if word]
 
 
+def context_sources(instruction: Instruction) -> list[str]:
+    """What the mounts of a RUN take from the context, "" for all of it."""
+    words = [_split(text, None) for text in instruction.every_flag("mount")]
+    return [one.values.get("source", "") for one in words if one.kind == "bind" and not one.values.get("from")]
+
+
 def _split(text: str, expander: Expander | None) -> _Words:
     """EXPANDER None leaves variables as they stand."""
     try:

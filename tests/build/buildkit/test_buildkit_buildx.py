@@ -140,6 +140,27 @@ def test_ignored_files_are_not_sent(buildx, tmp_path):
     assert "sub\n" in buildx.run("built", "ls", "/c")
 
 
+def test_only_what_the_file_names_is_sent(buildx, tmp_path):
+    files = {"a/one.txt": "1", "a/two.md": "2", "b/x": "x", "big": "b" * 10**6}
+    place = context(tmp_path / "c", "FROM busybox\nCOPY a/*.txt /w/\nRUN --mount=source=b,target=/b cat /b/x\n", files)
+    os.symlink("../big", place / "a/link.txt")
+    told = buildx("build", "-t", "built", str(place)).stderr
+    assert buildx.run("built", "ls", "/w") == "link.txt\none.txt\n"
+    assert buildx.run("built", "sh", "-c", "wc -c < /w/link.txt") == "1000000\n"
+    (place / "a/link.txt").unlink()
+    assert "transferring context: 1." in told
+    told = buildx("build", "-t", "built", str(place)).stderr
+    assert re.search(r"transferring context: \d+B", told)
+    buildx("build", "-t", "base", "-", given="FROM busybox\nONBUILD COPY b /triggered\n")
+    (place / "Dockerfile").write_text("FROM base\nCOPY a /a\n")
+    told = buildx("build", "-t", "built", str(place)).stderr
+    assert buildx.run("built", "cat", "/triggered/x") == "x"
+    assert "ONBUILD COPY b /triggered" in told
+    (place / "Dockerfile").write_text("FROM busybox\nARG A=b\nCOPY $A /v/\n")
+    buildx("build", "-t", "built", str(place))
+    assert buildx.run("built", "cat", "/v/x") == "x"
+
+
 def test_all_kinds_of_files_arrive(buildx, tmp_path):
     place = context(tmp_path / "c", "FROM busybox\nCOPY . /c/\n", {f"many/{number}": str(number) for number in range(300)})
     (place / "empty").touch()

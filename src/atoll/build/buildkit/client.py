@@ -53,6 +53,7 @@ class SessionClient:
         self._loads: dict[str, asyncio.Task[Tree]] = {}
         self._own_ignore: bytes | None = None  # <Dockerfile>.dockerignore
         self._excluded: list[str] = []
+        self._expected: Sequence[str] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,12 +91,16 @@ class SessionClient:
             own = _read(await self._fetch(directory, vertex, "transferring context:", [IGNORE_FILE]), IGNORE_FILE)
         return Ignore.parse((own or b"").decode("utf-8", "replace"))
 
+    def expect(self, paths: Sequence[str] | None) -> None:
+        self._expected = paths
+
     async def context(self) -> Tree:
         return await self._loaded("", self._load_remote if self._request.remote else self._load_context)
 
     async def _load_context(self) -> Tree:
         with self._board.task("[internal] load build context") as vertex:
-            return await self._fetch(self._request.context_directory, vertex, "transferring context:", exclude=self._excluded)
+            directory, follow = self._request.context_directory, self._expected or ()
+            return await self._fetch(directory, vertex, "transferring context:", follow, self._excluded)
 
     async def _load_remote(self) -> Tree:
         options, remote = self._request.options, self._request.remote

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from atoll.build.builder import Builder
-from atoll.build.buildkit import messages, workers
-from atoll.build.buildkit.export import STORED, export, exporters
+from atoll.build.buildkit import classic, messages, workers
+from atoll.build.buildkit.client import SessionSecrets
+from atoll.build.buildkit.export import CONFIG_DIGEST, STORED, export, exporters
 from atoll.build.buildkit.failures import as_rpc_error
 from atoll.build.buildkit.gateway import Gateway
 from atoll.build.buildkit.grpc import Call, Code, Handler, RpcError, Services, unary
 from atoll.build.buildkit.jobs import Job, Jobs
 from atoll.build.buildkit.sessions import Session, Sessions
 from atoll.build.buildkit.tunnel import tunnel
+from atoll.build.client import Secrets
 from atoll.errors import AtollError, Unavailable
 from atoll.http import Duplex
 from atoll.http.http2 import Http2
@@ -72,7 +74,25 @@ class Control:
     async def _list_workers(self, _: Any, __: Call) -> Any:
         return messages.ListWorkersResponse(record=[workers.worker()])
 
-    async def _solve(self, request: Any, _: Call) -> Any:
+    async def secrets(self, identity: str) -> Secrets:
+        """What a session gives to a build whose context comes another way. Raises NotFound."""
+        return SessionSecrets(await self._sessions.get(identity), self._run)
+
+    async def build(self, request: Any) -> AsyncIterator[dict[str, Any]]:
+        """A Solve told by lines of the classic answer. Raises what Solve does."""
+        solving = asyncio.ensure_future(self._solve(request))
+        try:
+            job = await self._jobs.get(request.Ref)
+            async for status in job.board.follow():
+                yield classic.status_line(status)
+            told = (await solving).ExporterResponse
+            if CONFIG_DIGEST in told:
+                yield classic.image_line(told[CONFIG_DIGEST])
+        finally:
+            solving.cancel()
+            await asyncio.gather(solving, return_exceptions=True)
+
+    async def _solve(self, request: Any, _: Call | None = None) -> Any:
         job = Job(request.Ref, self._builder, self._images, self._run)
         async with self._jobs.running(job):
             session = await self._sessions.get(request.Session)

@@ -23,6 +23,7 @@ from atoll.images.bridge import produce
 from atoll.images.pack import pack_tree
 from atoll.images.tarheader import TRAILER
 
+CONFIG_DIGEST, DIGEST = "containerimage.config.digest", "containerimage.digest"  # what clients look for in the response
 STORED = frozenset({"moby", "image"})
 ARCHIVES = frozenset({"docker", "oci"})
 TRUE = frozenset({"1", "t", "true"})
@@ -80,8 +81,8 @@ async def _store(exporter: Exporter, image: Image, images: ImageStore, board: Bo
         for name in names:
             digest = await _push(name, images, board)
     return {
-        "containerimage.config.digest": image.id,
-        "containerimage.digest": digest,
+        CONFIG_DIGEST: image.id,
+        DIGEST: digest,
         **({"image.name": ",".join(str(name) for name in names)} if names else {}),
     }
 
@@ -109,7 +110,7 @@ async def _archive(exporter: Exporter, image: Image, images: ImageStore, session
     with board.task(f"exporting to {exporter.kind} image format") as vertex:
         await send_archive(session, exporter.number, images.archive(image, names), told, _moved(vertex, "sending tarball"))
         vertex.status("sending tarball", done=True)
-    return {"containerimage.config.digest": image.id, "containerimage.digest": image.id, **told}
+    return {CONFIG_DIGEST: image.id, DIGEST: image.id, **told}
 
 
 async def _files(exporter: Exporter, image: Image, images: ImageStore, session: Session, board: Board) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""POST /build: the classic builder's door. The context comes as a tar, the answer goes as JSON lines."""
+"""POST /build: the classic builder's door. The context comes as a tar, the answer goes as JSON lines.
+
+With `version=2` the context is with a BuildKit session, as the docker command had it before buildx (18.09 to 20.10), and the answer's lines
+are that session's status.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,11 @@ from atoll.build import executor
 from atoll.build.options import Options
 from atoll.engine.credentials import decode, registry_key
 from atoll.engine.filters import Filters
+from atoll.engine.names import new_id
 from atoll.engine.progress import Feed, stream_progress
-from atoll.errors import InvalidInput, NotSupported
+from atoll.engine.routes import buildkit
+from atoll.engine.routes.buildkit import Door
+from atoll.errors import InvalidInput
 from atoll.http import Query, Request, Response, Router, json_response
 from atoll.units import parse_duration
 
@@ -34,15 +41,17 @@ LISTS = {"ulimits": "Ulimits", "securityopt": "SecurityOpt"}
 
 
 class Routes:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, door: Door) -> None:
         self._engine = engine
+        self._door = door
 
     async def build(self, request: Request) -> None:
         """Docker Engine API, ImageBuild."""
         query = request.query
-        if query.get("version") == BUILDKIT:
-            raise NotSupported("BuildKit sessions are not supported yet: set DOCKER_BUILDKIT=0 and build again")
         options = read_options(query)
+        if query.get("version") == BUILDKIT:
+            await self._build_by_session(request, options)
+            return
         header = request.headers.get("x-registry-config")
         auths = {registry_key(name): auth for name, auth in decode(header, "X-Registry-Config").items()} if header else {}
 
@@ -51,8 +60,25 @@ class Routes:
 
         async def work(feed: Feed) -> None:
             executor.credentials.set(credentials)
-            image = await self._engine.builder.build(request.chunks(), options, feed, feed.ready)
+            session = query.get("session")
+            secrets = await self._door.control.secrets(session) if session else None
+            image = await self._engine.builder.build(request.chunks(), options, feed, feed.ready, secrets)
             self._engine.events.publish("image", "build", image.id, {"name": next(iter(options.tags), image.id)})
+
+        await stream_progress(request, work)
+
+    async def _build_by_session(self, request: Request, options: Options) -> None:
+        from atoll.build.buildkit.classic import solve_request
+
+        query = request.query
+        outputs, caches = _json(query, "outputs", list), _json(query, "cachefrom", list)
+        solve = solve_request(query.get("buildid") or new_id(), query.get("session") or "", options, outputs, caches)
+        await request.body()
+
+        async def work(feed: Feed) -> None:
+            async for message in self._door.control.build(solve):
+                feed(message)
+                await feed.ready()
 
         await stream_progress(request, work)
 
@@ -118,6 +144,8 @@ def _json(query: Query, name: str, kind: type) -> Any:
 
 
 def add_routes(router: Router, engine: Engine) -> None:
-    routes = Routes(engine)
+    door = Door(engine)
+    routes = Routes(engine, door)
     router.add("POST", "/build", routes.build)
     router.add("POST", "/build/prune", routes.prune)
+    buildkit.add_routes(router, door)

@@ -21,13 +21,15 @@ ID = "X-Docker-Expose-Session-Uuid"
 METHOD = "X-Docker-Expose-Session-Grpc-Method"
 
 
-class Routes:
+class Door:
+    """The builder as BuildKit's clients reach it."""
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._made: Control | None = None
 
     @property
-    def _control(self) -> Control:
+    def control(self) -> Control:
         """Made with the first client: gRPC and its messages are not loaded for nothing."""
         if self._made is None:
             from atoll.build.buildkit.control import Control
@@ -42,7 +44,7 @@ class Routes:
     async def grpc(self, request: Request) -> None:
         """Docker Engine API, unversioned."""
         _check(request)
-        await self._control.serve(await request.upgrade())
+        await self.control.serve(await request.upgrade())
 
     async def session(self, request: Request) -> None:
         """Docker Engine API, Session."""
@@ -50,7 +52,7 @@ class Routes:
         identity = request.headers.get(ID)
         if not identity:
             raise InvalidInput(f"a session needs an id: the header {ID} is missing")
-        await self._control.attend(identity, await request.upgrade(), request.headers.getall(METHOD))
+        await self.control.attend(identity, await request.upgrade(), request.headers.getall(METHOD))
 
 
 def _check(request: Request) -> None:
@@ -58,7 +60,6 @@ def _check(request: Request) -> None:
         raise InvalidInput(f"{request.path} wants Connection: Upgrade and Upgrade: {H2C}")
 
 
-def add_routes(router: Router, engine: Engine) -> None:
-    routes = Routes(engine)
-    router.add("POST", "/grpc", routes.grpc)
-    router.add("POST", "/session", routes.session)
+def add_routes(router: Router, door: Door) -> None:
+    router.add("POST", "/grpc", door.grpc)
+    router.add("POST", "/session", door.session)
