@@ -76,11 +76,13 @@ GROUPS = {
         {
             **IMAGE,
             "bootstrap": ("images:bootstrap", "Make a base image from a distribution's own packages"),
+            "fsck": ("imagecare:fsck", "Check that all images are on disk and are what their digests say"),
             "inspect": ("inspect:image", "Display detailed information on one or more images"),
             "ls": ("images:listing", "List images"),
             "list": ("images:listing", "List images"),
             "prune": ("images:prune", "Remove unused images"),
             "rm": ("images:remove", "Remove one or more images"),
+            "why": ("imagecare:why", "Tell what each instruction of an image added, and what is hidden but still carried"),
         },
         "Manage images",
     ),

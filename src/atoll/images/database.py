@@ -88,6 +88,10 @@ class Database:
             connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
         self._connection = connection
 
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong with the file."""
+        return [row[0] for row in self._run("PRAGMA integrity_check") if row[0] != "ok"]
+
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()

@@ -33,6 +33,7 @@ from atoll.images.remote import Remote
 from atoll.images.removal import Remover
 from atoll.images.sharing import engine_blobs, registry_root
 from atoll.images.snapshots import Snapshots
+from atoll.images.usage import Usage
 from atoll.units import timestamp
 
 
@@ -73,6 +74,7 @@ class ImageStore:
             self.settle,
             settings or RegistrySettings.from_environment(),
         )
+        self._usage = Usage(self._root, self.snapshots.directory)
         self._remover = Remover(self._database, self._catalog, self._collector, users)
 
     def open(self) -> None:
@@ -165,14 +167,40 @@ class ImageStore:
         """GET /images/{name}/history."""
         return views.history(self.resolve(reference))
 
+    async def measure(self) -> None:
+        """Walks what `disk_usage` has not seen yet, in a thread."""
+        await asyncio.to_thread(self._usage.measure, [self.snapshots.layer_of(row) for row in self._database.layers()])
+
     def disk_usage(self) -> dict[str, Any]:
-        """{"LayersSize": bytes, "Images": [summaries with SharedSize and Containers]} as /system/df has them."""
+        """{"LayersSize": bytes, "Images": [summaries with SharedSize and Containers]} as /system/df has them.
+
+        LayersSize is what du finds in the content's directory, packed blobs included; slow where `measure` was not awaited before.
+        """
         shared = self._shared_sizes()
         used: dict[str, int] = {}
         for user in self._users():
             used[user.image_id] = used.get(user.image_id, 0) + 1
         rows = [views.summary(image, shared=shared[image.id], containers=used.get(image.id, 0)) for image in self.all()]
-        return {"LayersSize": self._layers_size(), "Images": rows}
+        self._usage.measure(self.snapshots.layer_of(row) for row in self._database.layers())
+        return {"LayersSize": self._usage.total(), "Images": rows}
+
+    async def explain(self, reference: str) -> dict[str, Any]:
+        """Why the image is as large as it is (why.py). Raises NotFound."""
+        from atoll.images.why import explain
+
+        image = self.resolve(reference)
+        with self.working():
+            return await asyncio.to_thread(explain, image)
+
+    async def check(self, progress: Progress = nothing) -> list[str]:
+        """Every fault of the content, in words; reads all of it. `progress` is called from a thread."""
+        from atoll.images.check import check
+
+        def note(digest: str) -> None:
+            progress({"status": "Checking", "id": digest.removeprefix("sha256:")[:12]})
+
+        with self.working():
+            return await asyncio.to_thread(lambda: list(check(self._database, self.blobs, self.snapshots, note)))
 
     def _layers_size(self) -> int:
         return sum(row.size for row in self._database.layers())

@@ -1,12 +1,13 @@
-"""What Docker's API has no word for, below /atoll: an image made from a distribution's packages."""
+"""What Docker's API has no word for, below /atoll: an image made from a distribution's packages, explained, or checked."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 from atoll.engine.progress import stream_progress
 from atoll.errors import InvalidInput
-from atoll.http import Request, Router
+from atoll.http import Request, Response, Router, json_response
 from atoll.images import Progress
 
 if TYPE_CHECKING:
@@ -36,6 +37,27 @@ class Routes:
 
         await stream_progress(request, work)
 
+    async def why(self, request: Request) -> Response:
+        """GET /atoll/images/why?ref=IMAGE: its layers, what each added and hid, its largest files."""
+        return json_response(await self._engine.images.explain(request.query.get("ref") or ""))
+
+    async def check(self, request: Request) -> None:
+        """POST /atoll/images/check: progress, and in the end {"aux": {"Faults": [...]}}."""
+        await request.body()
+        loop = asyncio.get_running_loop()
+
+        async def work(progress: Progress) -> None:
+            def note(message: dict[str, Any]) -> None:
+                loop.call_soon_threadsafe(progress, message)
+
+            faults = await self._engine.images.check(note)
+            progress({"aux": {"Faults": faults}})
+
+        await stream_progress(request, work)
+
 
 def add_routes(router: Router, engine: Engine) -> None:
-    router.add("POST", "/atoll/images/bootstrap", Routes(engine).bootstrap)
+    routes = Routes(engine)
+    router.add("POST", "/atoll/images/bootstrap", routes.bootstrap)
+    router.add("GET", "/atoll/images/why", routes.why)
+    router.add("POST", "/atoll/images/check", routes.check)

@@ -36,6 +36,7 @@ def add_routes(router: Router, engine: Engine) -> None:
         return json_response(system.info(engine))
 
     async def usage(request: Request) -> Response:
+        await engine.images.measure()
         return json_response(system.disk_usage(engine, request.query.getall("type")))
 
     router.add("GET", "/_ping", ping)
