@@ -54,7 +54,7 @@ def test_versions_and_headers(engine, call):
     answer = connection.getresponse()
     assert (answer.status, answer.read()) == (200, b"")
     assert answer.headers["Api-Version"] == "1.51"
-    assert answer.headers["Builder-Version"] == "1"
+    assert answer.headers["Builder-Version"] == "2"
     assert (answer.headers["Docker-Experimental"], answer.headers["Ostype"]) == ("false", "linux")
     connection.close()
     for prefix in ("", "/v1.24", "/v1.41", "/v1.51", "/v1.55"):

@@ -34,7 +34,7 @@ class Board:
     """Of one build; REF is its name, FILE what its Dockerfile is called."""
 
     def __init__(self, ref: str) -> None:
-        self._ref = ref
+        self.ref = ref
         self._count = 0
         self._said: list[tuple[str, Any]] = []  # field of StatusResponse, and what goes there
         self._more = asyncio.Event()
@@ -48,7 +48,7 @@ class Board:
 
     def vertex(self, name: str, inputs: tuple[str, ...] = ()) -> Vertex:
         self._count += 1
-        return Vertex(self, f"sha256:{hashlib.sha256(f'{self._ref}/{self._count}'.encode()).hexdigest()}", name, inputs)
+        return Vertex(self, f"sha256:{hashlib.sha256(f'{self.ref}/{self._count}'.encode()).hexdigest()}", name, inputs)
 
     @contextmanager
     def task(self, name: str) -> Iterator[Vertex]:

@@ -18,7 +18,7 @@ from atoll.build.buildkit.filesync import tar_of
 from atoll.build.buildkit.frontend import Request
 from atoll.build.buildkit.sessions import Session
 from atoll.build.buildkit.ssh import agent
-from atoll.build.buildkit.upload import is_upload, pulled
+from atoll.build.buildkit.upload import POSTED, Posted, is_upload, pulled
 from atoll.build.context import IGNORE_FILE_MAX, fetched, leave_out_ignored, read_dockerfile, unpacked
 from atoll.build.ignore import Ignore
 from atoll.build.sources import Tree
@@ -43,11 +43,12 @@ class SessionSecrets:
 class SessionClient:
     """One build's. A context manager: what it fetched is there until the block ends."""
 
-    def __init__(self, session: Session, request: Request, board: Board, scratch: Path, run: Path) -> None:
+    def __init__(self, session: Session, request: Request, board: Board, posted: Posted, scratch: Path, run: Path) -> None:
         self.secrets = SessionSecrets(session, run)
         self._session = session
         self._request = request
         self._board = board
+        self._posted = posted
         self._scratch = scratch
         self._stack = AsyncExitStack()
         self._loads: dict[str, asyncio.Task[Tree]] = {}
@@ -104,6 +105,10 @@ class SessionClient:
 
     async def _load_remote(self) -> Tree:
         options, remote = self._request.options, self._request.remote
+        if remote == POSTED:
+            with self._board.task("[internal] load remote build context"):
+                chunks = await self._stack.enter_async_context(self._posted.taken(self._board.ref))
+                return await self._stack.enter_async_context(unpacked(chunks, self._scratch))
         if is_upload(remote):
             with self._board.task("[internal] load remote build context"):
                 return await self._stack.enter_async_context(unpacked(pulled(self._session, remote), self._scratch))

@@ -18,6 +18,7 @@ from atoll.build.buildkit.grpc import Call, Code, Handler, RpcError, Services, u
 from atoll.build.buildkit.jobs import Job, Jobs
 from atoll.build.buildkit.sessions import Session, Sessions
 from atoll.build.buildkit.tunnel import tunnel
+from atoll.build.buildkit.upload import Posted
 from atoll.build.client import Secrets
 from atoll.errors import AtollError, Unavailable
 from atoll.http import Duplex
@@ -44,6 +45,7 @@ class Control:
         self._told = told
         self._jobs = Jobs()
         self._sessions = Sessions()
+        self.posted = Posted()
         self._services = Services({**self._methods, **Gateway(self._jobs).methods})
 
     async def serve(self, duplex: Duplex) -> None:
@@ -93,7 +95,7 @@ class Control:
             await asyncio.gather(solving, return_exceptions=True)
 
     async def _solve(self, request: Any, _: Call | None = None) -> Any:
-        job = Job(request.Ref, self._builder, self._images, self._run)
+        job = Job(request.Ref, self._builder, self._images, self.posted, self._run)
         async with self._jobs.running(job):
             session = await self._sessions.get(request.Session)
             job.begin(session)

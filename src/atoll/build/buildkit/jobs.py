@@ -25,6 +25,7 @@ from atoll.build.buildkit.frontend import Request, read_request
 from atoll.build.buildkit.grpc import Code, RpcError
 from atoll.build.buildkit.references import definition, with_inputs
 from atoll.build.buildkit.sessions import Session
+from atoll.build.buildkit.upload import Posted
 from atoll.build.solver import Built
 from atoll.errors import AtollError, NotFound, NotSupported
 from atoll.images import Image, ImageStore
@@ -36,11 +37,12 @@ WAIT_S = 5.0  # and for how long before it has begun
 class Job:
     """One. `run` must have been called before its gateway is used."""
 
-    def __init__(self, ref: str, builder: Builder, images: ImageStore, run: Path) -> None:
+    def __init__(self, ref: str, builder: Builder, images: ImageStore, posted: Posted, run: Path) -> None:
         self.ref = ref
         self.board = Board(ref)
         self.images = images
         self._builder = builder
+        self._posted = posted
         self._run = run
         self._session: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
         self._returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -59,7 +61,8 @@ class Job:
             request = read_request(name, with_inputs(attributes, inputs))
             session = await self.session
             executor.credentials.set(session.credentials_of)
-            async with SessionClient(session, request, self.board, self._builder.workshop.scratch, self._run) as client:
+            scratch = self._builder.workshop.scratch
+            async with SessionClient(session, request, self.board, self._posted, scratch, self._run) as client:
                 if request.subrequest:
                     return await self._answer(request, client)
                 built = await self._builder.solve(client, request.options, self.board)

@@ -45,13 +45,12 @@ class Routes:
         self._engine = engine
         self._door = door
 
-    async def build(self, request: Request) -> None:
+    async def build(self, request: Request) -> Response | None:
         """Docker Engine API, ImageBuild."""
         query = request.query
         options = read_options(query)
         if query.get("version") == BUILDKIT:
-            await self._build_by_session(request, options)
-            return
+            return await self._build_by_session(request, options)
         header = request.headers.get("x-registry-config")
         auths = {registry_key(name): auth for name, auth in decode(header, "X-Registry-Config").items()} if header else {}
 
@@ -66,13 +65,19 @@ class Routes:
             self._engine.events.publish("image", "build", image.id, {"name": next(iter(options.tags), image.id)})
 
         await stream_progress(request, work)
+        return None
 
-    async def _build_by_session(self, request: Request, options: Options) -> None:
+    async def _build_by_session(self, request: Request, options: Options) -> Response | None:
         from atoll.build.buildkit.classic import solve_request
+        from atoll.build.buildkit.upload import POSTED_ID
 
         query = request.query
+        ref = query.get("buildid") or new_id()
+        if ref.startswith(POSTED_ID):
+            await self._door.control.posted.offer(ref.removeprefix(POSTED_ID), request.chunks())
+            return Response(200)
         outputs, caches = _json(query, "outputs", list), _json(query, "cachefrom", list)
-        solve = solve_request(query.get("buildid") or new_id(), query.get("session") or "", options, outputs, caches)
+        solve = solve_request(ref, query.get("session") or "", options, outputs, caches)
         await request.body()
 
         async def work(feed: Feed) -> None:
@@ -81,6 +86,7 @@ class Routes:
                 await feed.ready()
 
         await stream_progress(request, work)
+        return None
 
     async def prune(self, request: Request) -> Response:
         """Docker Engine API, BuildPrune. The filter `until` keeps what was used since."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PING_HEADERS = (
     ("Api-Version", "{}.{}".format(*API_VERSION)),
-    ("Builder-Version", "1"),  # the classic builder: clients then need no BuildKit session
+    ("Builder-Version", "2"),  # BuildKit, which clients then prefer; those without it build the classic way
     ("Docker-Experimental", "false"),
     ("Ostype", "linux"),
     ("Swarm", "inactive"),
