@@ -238,3 +238,11 @@ def test_a_streaming_list_ends_with_its_bookmark(raw):
     assert [event["type"] for event in events[:4]] == ["ADDED"] * 4
     assert events[4]["type"] == "BOOKMARK"
     assert events[4]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
+def test_a_timeout_of_the_clients_own(raw):
+    assert raw.json("GET", f"{CONFIGMAPS}?timeout=5s")[0] == 200
+    status, told = raw.json("GET", f"{CONFIGMAPS}?timeout=soon")
+    assert (status, told["message"]) == (400, 'invalid timeout specified in the request URL - "soon"')
+    status, told = raw.json("GET", f"{CONFIGMAPS}?timeout=10ms&resourceVersion=999999")
+    assert (status, told["reason"]) == (504, "Timeout")

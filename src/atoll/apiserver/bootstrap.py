@@ -12,6 +12,7 @@ import orjson
 from atoll.apiserver.api import Api
 from atoll.apiserver.auth import policy
 from atoll.apiserver.call import MASTERS, Call, User
+from atoll.apiserver.fairness import bootstrap as fairness
 from atoll.apiserver.machinery.cacher import Object
 from atoll.errors import AtollError, StatusError
 
@@ -34,7 +35,8 @@ async def bootstrap(api: Api) -> None:
     await asyncio.gather(*(_ensure(api, "", "namespaces", _namespace(name)) for name in NAMESPACES))
     roles = [(policy.GROUP, plural, obj) for plural, obj in policy.objects()]
     classes = [("scheduling.k8s.io", "priorityclasses", obj) for obj in _priority_classes()]
-    await asyncio.gather(*(_ensure(api, *what) for what in (*roles, *classes)))
+    flows = [(fairness.GROUP, plural, obj) for plural, obj in fairness.objects()]
+    await asyncio.gather(*(_ensure(api, *what) for what in (*roles, *classes, *flows)))
 
 
 async def publish_service(api: Api, cluster_ip: str, address: str, port: int) -> None:

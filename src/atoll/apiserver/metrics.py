@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import resource
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from atoll.apiserver.config import VERSION
+from atoll.apiserver.fairness.gate import Fairness
 from atoll.apiserver.machinery.cacher import Caches
 from atoll.apiserver.machinery.kind import KindRegistry
 
@@ -17,7 +19,8 @@ TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class Metrics:
     """`requests` counts by method and status code; 101 for connections that were taken over."""
 
-    def __init__(self, registry: KindRegistry, caches: Caches, started: float) -> None:
+    def __init__(self, registry: KindRegistry, caches: Caches, fairness: Fairness, started: float) -> None:
+        self._fairness = fairness
         self.requests: Counter[tuple[str, int]] = Counter()
         self._registry = registry
         self._caches = caches
@@ -37,6 +40,7 @@ class Metrics:
             ),
             *_head("apiserver_storage_objects", "gauge", "Objects stored at this moment."),
             *(f'apiserver_storage_objects{{resource="{name}"}} {count}' for name, count in sorted(stored.items())),
+            *self._flow_control(),
             *_head("process_cpu_seconds_total", "counter", "User and system CPU time spent."),
             f"process_cpu_seconds_total {usage.ru_utime + usage.ru_stime:.2f}",
             *_head("process_resident_memory_bytes", "gauge", "Resident memory."),
@@ -45,6 +49,18 @@ class Metrics:
             f"process_start_time_seconds {self._started:.2f}",
         ]
         return "\n".join(lines) + "\n"
+
+    def _flow_control(self) -> Iterator[str]:
+        levels = sorted(self._fairness.levels.values(), key=lambda level: level.name)
+        for name, kind, about, field in (
+            ("nominal_limit_seats", "gauge", "Seats of a priority level.", "nominal"),
+            ("current_executing_seats", "gauge", "Seats taken at this moment.", "executing"),
+            ("current_inqueue_requests", "gauge", "Requests that wait for a seat.", "queued"),
+            ("rejected_requests_total", "counter", "Requests refused for want of a seat.", "rejected"),
+        ):
+            yield from _head(f"apiserver_flowcontrol_{name}", kind, about)
+            for level in levels:
+                yield f'apiserver_flowcontrol_{name}{{priority_level="{level.name}"}} {getattr(level, field)}'
 
 
 def _head(name: str, kind: str, about: str) -> tuple[str, str]:

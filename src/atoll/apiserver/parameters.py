@@ -13,8 +13,11 @@ from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.selectors import EVERYTHING, FieldTerm, Selector, parse_fields, parse_labels
 from atoll.apiserver.machinery.watcher import WatchPlan
 from atoll.apiserver.verbs.read import ListOptions, parse_revision
+from atoll.errors import InvalidInput
 from atoll.http import Query
+from atoll.units import NS, parse_duration
 
+REQUEST_S = 60.0  # upstream's --request-timeout
 WATCH_MIN_S = 1_800  # upstream's --min-request-timeout: a watch without its own ends after one to two times this
 
 
@@ -84,6 +87,18 @@ def write_options(call: Call, query: Query) -> None:
         raise statuses.bad_request(f'fieldValidation: Unsupported value: "{validation}": supported values: "Ignore", "Strict", "Warn"')
     call.field_validation = validation  # type: ignore[assignment]
     call.field_manager = query.get("fieldManager") or ""
+
+
+def timeout(query: Query) -> float | None:
+    """Seconds the client gives the request, at most the server's own bound; None for a watch, whose length is another parameter."""
+    text = query.get("timeout")
+    if not text or query.flag("watch"):
+        return None
+    try:
+        seconds = parse_duration(text) / NS
+    except InvalidInput:
+        raise statuses.bad_request(f'invalid timeout specified in the request URL - "{text}"') from None
+    return min(seconds, REQUEST_S) if seconds > 0 else REQUEST_S
 
 
 def number(query: Query, name: str) -> int | None:

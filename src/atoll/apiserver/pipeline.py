@@ -6,6 +6,7 @@ exec, attach, portforward, proxy) to `Streams`. Errors become Status objects her
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 
@@ -20,6 +21,9 @@ from atoll.apiserver.auth.impersonate import impersonate
 from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.call import Call, User, Verb
 from atoll.apiserver.encode import LIST_SHAPES, OBJECT_SHAPES, encode_delivery, encode_item, encode_page, encode_watch_error
+from atoll.apiserver.fairness.flows import Asked
+from atoll.apiserver.fairness.gate import JSON_UNCACHED, Fairness, Flow
+from atoll.apiserver.fairness.lane import HEAVY, Lane
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item
 from atoll.apiserver.machinery.decode import Decoded, decode
@@ -32,12 +36,10 @@ from atoll.apiserver.streams.proxy import STREAMED, Streams
 from atoll.apiserver.verbs.delete import DeleteOptions
 from atoll.apiserver.verbs.patch import Patch, PatchKind
 from atoll.http import BodyTimeout, Disconnected, Request, Response
-from atoll.http.response import HeaderPairs
 
 log = logging.getLogger(__name__)
 
 BODY_MAX = 3 * 1024 * 1024  # upstream's limit on a request body
-_HEADERS: HeaderPairs = (("Content-Type", "application/json"), ("Cache-Control", "no-cache, private"))
 _PATCHES: dict[str, PatchKind] = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
@@ -59,6 +61,15 @@ _BY_CLASS: tuple[tuple[type[errors.AtollError], int, str], ...] = (
 )
 
 
+class Seen:
+    """What becomes known of a request on its way."""
+
+    __slots__ = ("flow",)
+
+    def __init__(self) -> None:
+        self.flow: Flow | None = None
+
+
 class Pipeline:
     def __init__(
         self,
@@ -69,7 +80,10 @@ class Pipeline:
         site: Site,
         streams: Streams,
         metrics: Metrics,
+        fairness: Fairness,
     ) -> None:
+        self._fairness = fairness
+        self._lane = Lane()
         self._registry = registry
         self._api = api
         self._authenticator = authenticator
@@ -79,13 +93,22 @@ class Pipeline:
         self._metrics = metrics
 
     async def __call__(self, request: Request) -> Response | None:
-        response = await self._answer(request)
+        seen = Seen()
+        response = await self._answer(request, seen)
+        if response is not None and seen.flow is not None:
+            headers, flow = response.headers, seen.flow
+            response.headers = flow.json_headers if headers is JSON_UNCACHED else (*headers, *flow.headers)
         self._metrics.requests[request.method, response.status if response is not None else 101] += 1
         return response
 
-    async def _answer(self, request: Request) -> Response | None:
+    async def _answer(self, request: Request, seen: Seen) -> Response | None:
         try:
-            return await self._serve(request)
+            if "timeout=" not in request.target:
+                return await self._serve(request, seen)
+            async with asyncio.timeout(parameters.timeout(request.query)):
+                return await self._serve(request, seen)
+        except TimeoutError:
+            return _status_response(statuses.timed_out())
         except errors.StatusError as error:
             return _status_response(error)
         except (Disconnected, BodyTimeout):
@@ -99,14 +122,36 @@ class Pipeline:
             log.exception("%s %s", request.method, request.path)
             return _status_response(statuses.internal("the server met an error it did not expect; its log has the details"))
 
-    async def _serve(self, request: Request) -> Response | None:
+    async def _serve(self, request: Request, seen: Seen) -> Response | None:
         user = impersonate(self._authenticator.authenticate(request), request, self._authorizer)
         segments = request.segments
         target = resource_target(self._registry, segments) if segments[0] in ("api", "apis") else None
         if target is None:
-            self._authorise(user, Attributes(request.method.lower(), path=request.path))
-            return self._site.serve(request)
+            verb = request.method.lower()
+            flow = seen.flow = self._fairness.flow(user, Asked(verb, path=request.path))
+            ticket = None if flow.level.is_exempt else flow.level.take(1) or await flow.level.wait(flow.key, 1)
+            try:
+                self._authorise(user, Attributes(verb, path=request.path))
+                return self._site.serve(request)
+            finally:
+                if ticket is not None:
+                    flow.level.give(ticket)
         call = self._call(user, request, target)
+        if call.subresource in STREAMED:  # of unknown length: they would hold a seat for ever
+            return await self._perform(call, request, target)
+        face = call.face
+        flow = seen.flow = self._fairness.flow(user, Asked(call.verb, face.group, face.plural, call.namespace or ""))
+        if flow.level.is_exempt:
+            return await self._perform(call, request, target)
+        seats = 1 if call.verb != "list" else self._fairness.seats(call, parameters.number(request.query, "limit") or 0)
+        ticket = flow.level.take(seats) or await flow.level.wait(flow.key, seats)
+        try:
+            return await self._perform(call, request, target)
+        finally:
+            flow.level.give(ticket)
+
+    async def _perform(self, call: Call, request: Request, target: Target) -> Response | None:
+        user = call.user
         self._authorise(user, Attributes.of(call, request.query.get("fieldSelector") if call.verb in _OF_MANY else None))
         if call.subresource in STREAMED:
             if call.verb == "get" and call.subresource in _OPENED:  # by WebSocket: a right to read pods is none to run things in them
@@ -169,6 +214,8 @@ class Pipeline:
             item = await self._api.get(call, request.query.get("resourceVersion") or "")
             return self._item(call, item, form, include=include)
         form = negotiate(request.headers.get("accept"), LIST_SHAPES)
+        if len(self._api.core.cacher(call.kind)) >= HEAVY:
+            await self._lane.turn()
         page = await self._api.page(call, parameters.list_options(call.kind, request.query))
         return await self._site.compress(request, _response(encode_page(call.face, page, form, include), form, warnings=call.warnings))
 
@@ -190,7 +237,7 @@ class Pipeline:
             except errors.StatusError as error:
                 yield encode_watch_error(error)
 
-        return Response(200, _HEADERS, lines())
+        return Response(200, JSON_UNCACHED, lines())
 
     async def _write(self, call: Call, request: Request) -> Response:
         content_type = request.headers.get("content-type") or ""
@@ -252,7 +299,7 @@ class Pipeline:
 
 
 def _response(body: bytes, form: Form, status: int = 200, warnings: list[str] | None = None) -> Response:
-    headers = _HEADERS if form.media == "json" else (("Content-Type", form.content_type), *_HEADERS[1:])
+    headers = JSON_UNCACHED if form.media == "json" else (("Content-Type", form.content_type), *JSON_UNCACHED[1:])
     if warnings:
         headers = (*headers, *(("Warning", f"299 - {_quoted(warning)}") for warning in dict.fromkeys(warnings)))
     return Response(status, headers, body)
@@ -264,7 +311,7 @@ def _quoted(text: str) -> str:
 
 
 def _status_response(error: errors.StatusError) -> Response:
-    headers = _HEADERS
+    headers = JSON_UNCACHED
     retry = (error.details or {}).get("retryAfterSeconds")
     if retry:
         headers = (*headers, ("Retry-After", str(retry)))

@@ -21,6 +21,8 @@ from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
 from atoll.apiserver.customresources.registrar import CustomResources
 from atoll.apiserver.eventexpiry import expire_events
+from atoll.apiserver.fairness.gate import Fairness
+from atoll.apiserver.fairness.status import tell_dangling
 from atoll.apiserver.machinery.cacher import Caches
 from atoll.apiserver.machinery.discovery import Discovery
 from atoll.apiserver.machinery.kind import KindRegistry
@@ -81,10 +83,11 @@ class ApiServer:
         authenticator = Authenticator(config.tokens, tokens, BootstrapTokens(core, core.clock))
         self._api = Api(core, Reviews(authenticator, authorizer), tokens)
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
-        metrics = Metrics(registry, caches, core.clock())
+        fairness = Fairness(core)
+        metrics = Metrics(registry, caches, fairness, core.clock())
         discovery, openapi = Discovery(registry, address), OpenApi(registry)
         site = Site(discovery, openapi, tokens, {"store": lambda: store.problem}, metrics)
-        self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config), metrics)
+        self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config), metrics, fairness)
 
         def forget(group: str, version: str) -> None:
             discovery.forget()
@@ -94,6 +97,7 @@ class ApiServer:
         await custom.load()
         await bootstrap(self._api)
         self._tasks.append(asyncio.create_task(custom.run(), name="custom resources"))
+        self._tasks.append(asyncio.create_task(tell_dangling(self._api), name="flow schemas"))
         self._tasks.append(asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry"))
 
     async def handler(self, request: Request) -> Response | None:

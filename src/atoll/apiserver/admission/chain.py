@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from atoll.apiserver.admission.certificates import GROUP as CERTIFICATES
@@ -27,6 +29,7 @@ from atoll.apiserver.admission.unserved import refuse_unserved
 from atoll.apiserver.admission.webhooks import (
     MUTATING,
     VALIDATING,
+    Request,
     mutate_by_webhooks,
     request_of,
     validate_by_webhooks,
@@ -35,7 +38,9 @@ from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.rbac import GROUP as RBAC
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
+from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Cacher, Object
+from atoll.apiserver.parameters import REQUEST_S
 
 MaybeObject = Mapping[str, Any] | None
 
@@ -101,8 +106,13 @@ class AdmissionChain:
         if not self._has(MUTATING):
             return by_policies
         request = request_of(core, call, new, old, self._compiler)
+        async with _bounded():
+            return await self._mutate_by_webhooks(core, request, new, old) or by_policies
+
+    async def _mutate_by_webhooks(self, core: Core, request: Request, new: Object, old: MaybeObject) -> bool:
+        call = request.call
         if not await mutate_by_webhooks(request, new):
-            return by_policies
+            return False
         if self._has(MUTATING_POLICIES) and mutate_by_policies(core, self._compiler(), call, new, old, again=True):
             await mutate_by_webhooks(request, new, again=True)
         return True
@@ -147,4 +157,15 @@ class AdmissionChain:
         if self._has(VALIDATING_POLICIES):
             validate_by_policies(core, self._compiler(), call, new, old)
         if self._has(VALIDATING):
-            await validate_by_webhooks(request_of(core, call, new, old, self._compiler), new)
+            async with _bounded():
+                await validate_by_webhooks(request_of(core, call, new, old, self._compiler), new)
+
+
+@asynccontextmanager
+async def _bounded() -> AsyncIterator[None]:
+    """What is asked outside may take its time, each webhook its own and all of them together that of a request."""
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            yield
+    except TimeoutError:
+        raise statuses.timed_out() from None

@@ -109,6 +109,10 @@ def version_ahead(asked: int, current: int) -> StatusError:
     )
 
 
+def timed_out() -> StatusError:
+    return StatusError(504, "Timeout", "Timeout: request did not complete within the allotted timeout", {})
+
+
 def internal(why: str) -> StatusError:
     return StatusError(500, "InternalError", f"Internal error occurred: {why}", {"causes": [{"message": why}]})
 
