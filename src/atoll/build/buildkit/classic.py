@@ -47,6 +47,11 @@ def solve_request(ref: str, session: str, options: Options, outputs: Sequence[di
     return request
 
 
+def quiet(message: dict[str, Any]) -> dict[str, Any] | None:
+    """What is left of a line where only the image is to be told."""
+    return {"stream": f"{message['aux']['ID']}\n"} if message["id"] == IMAGE else None
+
+
 def status_line(status: Any) -> dict[str, Any]:
     """A StatusResponse as one of the answer's lines."""
     return {"id": TRACE, "aux": base64.b64encode(status.SerializeToString()).decode()}

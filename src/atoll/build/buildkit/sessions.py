@@ -17,6 +17,7 @@ from atoll.http import Duplex
 from atoll.http.http2 import Http2
 from atoll.images.reference import DEFAULT_DOMAIN
 
+SECRETS_METHOD = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
 WAIT_S = 5.0  # a build may be asked for before its session has come: the reference implementation's
 
 
@@ -37,11 +38,10 @@ class Session:
 
     async def secret(self, name: str) -> bytes | None:
         """None where the client has none of that name."""
-        method = "/moby.buildkit.secrets.v1.Secrets/GetSecret"
-        if not self.serves(method):
+        if not self.serves(SECRETS_METHOD):
             return None
         try:
-            answer = await self.channel.unary(method, messages.GetSecretRequest(ID=name), messages.GetSecretResponse)
+            answer = await self.channel.unary(SECRETS_METHOD, messages.GetSecretRequest(ID=name), messages.GetSecretResponse)
         except RpcError as error:
             if error.code == Code.NOT_FOUND:
                 return None

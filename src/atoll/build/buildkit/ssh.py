@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from atoll.build.buildkit import messages
-from atoll.build.buildkit.grpc import OutgoingCall, RpcError
+from atoll.build.buildkit.grpc import Call, OutgoingCall, RpcError
 from atoll.build.buildkit.sessions import Session
 from atoll.build.client import SOCKET
 from atoll.http import Disconnected, Duplex
@@ -58,17 +58,24 @@ async def _carry(session: Session, name: str, stream: Duplex) -> None:
     """Both ways, until either side ends."""
     with contextlib.suppress(Disconnected, RpcError):
         async with session.channel.call(FORWARD, [(NAME_KEY, name)]) as call:
-            there = asyncio.create_task(_questions(stream, call), name="questions to an ssh agent")
-            try:
-                while (message := await call.receive(messages.BytesMessage)) is not None:
-                    stream.write(message.data)
-                    await stream.drain()
-            finally:
-                there.cancel()
-                await asyncio.gather(there, return_exceptions=True)
+            await pipe(stream, call)
 
 
-async def _questions(stream: Duplex, call: OutgoingCall) -> None:
+async def pipe(stream: Duplex, call: Call) -> None:
+    """What STREAM has to CALL and back, until the call ends. Raises Disconnected, RpcError."""
+    there = asyncio.create_task(_outwards(stream, call), name="stream to a call")
+    try:
+        while (message := await call.receive(messages.BytesMessage)) is not None:
+            stream.write(message.data)
+            await stream.drain()
+        stream.write_eof()
+    finally:
+        there.cancel()
+        await asyncio.gather(there, return_exceptions=True)
+
+
+async def _outwards(stream: Duplex, call: Call) -> None:
     while data := await stream.read():
         await call.send(messages.BytesMessage(data=data))
-    call.write_eof()
+    if isinstance(call, OutgoingCall):
+        call.write_eof()

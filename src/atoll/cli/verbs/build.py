@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import nullcontext
 
 from atoll.cli import context, human
 from atoll.cli.flags import Command, Flag, Options, UsageError
@@ -14,6 +15,7 @@ from atoll.cli.session import CommandFailed, confirmed, engine, filters
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from typing import Any
 
 FLAGS = (
@@ -32,7 +34,9 @@ FLAGS = (
     Flag("pull", "", "bool", "Always attempt to pull all referenced images"),
     Flag("quiet", "q", "bool", "Suppress the build output and print image ID on success"),
     Flag("rm", "", "bool", "Remove intermediate containers after a successful build"),
+    Flag("secret", "", "list", 'Secret to expose to the build (format: "id=mysecret[,src=/local/secret|,env=NAME]")'),
     Flag("shm-size", "", "string", 'Size of "/dev/shm"', "bytes"),
+    Flag("ssh", "", "list", 'SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")'),
     Flag("tag", "t", "list", 'Name and optionally a tag (format: "name:tag")'),
     Flag("target", "", "string", "Set the target build stage to build"),
     Flag("ulimit", "", "list", "Ulimit options", "ulimit"),
@@ -50,8 +54,9 @@ def _build(options: Options, words: list[str]) -> int:
     data, dockerfile = _context(options, words[0], query)
     query["dockerfile"] = dockerfile
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": auth_configs()}
-    reply = engine().request("POST", "/build", query, data=data, headers=headers)
-    found = _quiet(reply.lines()) if options["quiet"] else follow(reply.lines())
+    with _session(options) as query["session"]:
+        reply = engine().request("POST", "/build", query, data=data, headers=headers)
+        found = _quiet(reply.lines()) if options["quiet"] else follow(reply.lines())
     identifier = next((aux["ID"] for aux in reversed(found) if "ID" in aux), "")
     if options["quiet"]:
         print(identifier)
@@ -59,6 +64,15 @@ def _build(options: Options, words: list[str]) -> int:
         with open(options["iidfile"], "w", encoding="utf-8") as file:
             file.write(identifier)
     return 0
+
+
+def _session(options: Options) -> AbstractContextManager[str | None]:
+    """The session that gives secrets and agents, by its id; None where the build needs none."""
+    if not options["secret"] and not options["ssh"]:
+        return nullcontext()
+    from atoll.cli.buildsession import session
+
+    return session(engine(), options["secret"], options["ssh"])
 
 
 def _quiet(messages: Iterable[Any]) -> list[Any]:

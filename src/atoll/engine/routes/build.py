@@ -68,7 +68,7 @@ class Routes:
         return None
 
     async def _build_by_session(self, request: Request, options: Options) -> Response | None:
-        from atoll.build.buildkit.classic import solve_request
+        from atoll.build.buildkit.classic import quiet, solve_request
         from atoll.build.buildkit.upload import POSTED_ID
 
         query = request.query
@@ -82,8 +82,10 @@ class Routes:
 
         async def work(feed: Feed) -> None:
             async for message in self._door.control.build(solve):
-                feed(message)
-                await feed.ready()
+                told = quiet(message) if options.quiet else message
+                if told is not None:
+                    feed(told)
+                    await feed.ready()
 
         await stream_progress(request, work)
         return None
