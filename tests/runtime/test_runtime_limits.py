@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -60,6 +61,20 @@ def test_pids(box):
         status = await asyncio.wait_for(box.runtime.wait(name), 20)
         assert status.code != 0
         assert "can't fork: Resource temporarily unavailable" in box.output(name)
+
+    box(body)
+
+
+def test_block_devices(box):
+    names = [name for name in os.listdir("/sys/block") if os.path.exists(f"/dev/{name}")]
+    if not names or not os.path.exists("/sys/fs/cgroup/blkio/blkio.throttle.read_bps_device"):
+        pytest.skip("needs a block device and cgroup v1")
+    host = {"BlkioDeviceReadBps": [{"Path": f"/dev/{names[0]}", "Rate": 1 << 20}]}
+
+    async def body(box):
+        shown = await box.sh("cat /sys/fs/cgroup/blkio/blkio.throttle.read_bps_device", resources=from_host_config(host))
+        number = os.stat(f"/dev/{names[0]}").st_rdev
+        assert shown == f"{os.major(number)}:{os.minor(number)} {1 << 20}\n"
 
     box(body)
 
@@ -162,6 +177,11 @@ def test_from_host_config(host_config, resources):
         ({"Memory": 4096}, "Minimum memory limit allowed is 6MB"),
         ({"Memory": 64 * MIB, "MemorySwap": 32 * MIB}, "Minimum memoryswap limit"),
         ({"MemorySwap": 32 * MIB}, "always set the Memory limit"),
+        ({"BlkioWeight": 5}, "Range of blkio weight"),
+        ({"BlkioWeightDevice": [{"Path": "/dev/null", "Weight": 5}]}, "Range of blkio weight"),
+        ({"BlkioDeviceReadBps": [{"Path": "/dev/null", "Rate": 5}]}, "/dev/null is not a block device"),
+        ({"BlkioDeviceWriteIOps": [{"Path": "/no/such", "Rate": 5}]}, "stat /no/such: No such file"),
+        ({"BlkioDeviceReadIOps": [{"Path": "/no/such", "Rate": "5"}]}, "needs a Path and a Rate"),
         ({"NanoCpus": 1, "CpuQuota": 1}, "Conflicting options"),
     ],
 )

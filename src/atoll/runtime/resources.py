@@ -2,27 +2,66 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Mapping
 from typing import Any
 
-from atoll.errors import InvalidInput, NotSupported
+from atoll.errors import InvalidInput
 
+BLOCK_WEIGHT_MIN, BLOCK_WEIGHT_MAX = 10, 1000
+# Docker's field to OCI's, and the name of its number.
+BLOCK_DEVICES = {
+    "BlkioWeightDevice": ("weightDevice", "weight"),
+    "BlkioDeviceReadBps": ("throttleReadBpsDevice", "rate"),
+    "BlkioDeviceWriteBps": ("throttleWriteBpsDevice", "rate"),
+    "BlkioDeviceReadIOps": ("throttleReadIOPSDevice", "rate"),
+    "BlkioDeviceWriteIOps": ("throttleWriteIOPSDevice", "rate"),
+}
 CPU_PERIOD_US = 100_000  # the kernel's default; NanoCpus are a share of it
 MEMORY_MIN = 6 * 1024 * 1024  # bytes; Docker's own floor: less does not carry the init
 
 
 def from_host_config(host_config: Mapping[str, Any]) -> dict[str, Any]:
-    """Memory, CPU, pids and block weight limits that were set; a zero means "not limited". Raises InvalidInput in Docker's words."""
+    """Memory, CPU, pids and block I/O limits that were set; a zero means "not limited". Raises InvalidInput in Docker's words."""
     sections = {"memory": _memory(host_config), "cpu": _cpu(host_config)}
     resources: dict[str, Any] = {name: section for name, section in sections.items() if section}
     pids = host_config.get("PidsLimit")
     if pids:
         resources["pids"] = {"limit": pids}
-    if host_config.get("BlkioWeight"):
-        resources["blockIO"] = {"weight": host_config["BlkioWeight"]}
-    if any(host_config.get(key) for key in ("BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps")):
-        raise NotSupported("block I/O limits for single devices are not supported yet")
+    block = _block(host_config)
+    if block:
+        resources["blockIO"] = block
     return resources
+
+
+def _block(host_config: Mapping[str, Any]) -> dict[str, Any]:
+    block: dict[str, Any] = {}
+    weight = host_config.get("BlkioWeight") or 0
+    if weight:
+        if not BLOCK_WEIGHT_MIN <= weight <= BLOCK_WEIGHT_MAX:
+            raise InvalidInput(f"Range of blkio weight is from {BLOCK_WEIGHT_MIN} to {BLOCK_WEIGHT_MAX}")
+        block["weight"] = weight
+    for name, (field, key) in BLOCK_DEVICES.items():
+        entries = host_config.get(name) or ()
+        if entries:
+            block[field] = [_block_device(name, entry, key) for entry in entries]
+    return block
+
+
+def _block_device(name: str, entry: Any, key: str) -> dict[str, int]:
+    path, value = entry.get("Path"), entry.get(key.capitalize())
+    if not isinstance(path, str) or not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise InvalidInput(f"invalid {name}: {entry} needs a Path and a {key.capitalize()} of zero or more")
+    if key == "weight" and not BLOCK_WEIGHT_MIN <= value <= BLOCK_WEIGHT_MAX:
+        raise InvalidInput(f"Range of blkio weight is from {BLOCK_WEIGHT_MIN} to {BLOCK_WEIGHT_MAX}")
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"invalid {name}: stat {path}: {getattr(error, 'strerror', error)}") from error
+    if not stat.S_ISBLK(status.st_mode):
+        raise InvalidInput(f"invalid {name}: {path} is not a block device")
+    return {"major": os.major(status.st_rdev), "minor": os.minor(status.st_rdev), key: value}
 
 
 def _memory(host_config: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from atoll.errors import SystemFailure
 from atoll.kernel.cgroups import files
 
+SELDOM = frozenset(("blockIO", "hugepageLimits", "network", "rdma"))  # sections of OCI resources for the module of that name
 UNLIMITED = 1 << 62  # v1 shows "no limit" as the largest multiple of a page
 
 
@@ -22,11 +23,10 @@ def apply(at: Mapping[str, str], resources: Mapping[str, Any]) -> None:
     limit = (resources.get("pids") or {}).get("limit")
     if limit is not None and "pids" in at:
         files.write(at["pids"], "pids.max", "max" if limit <= 0 else limit)
-    weight = (resources.get("blockIO") or {}).get("weight")
-    if weight and "blkio" in at:
-        for name in ("blkio.weight", "blkio.bfq.weight"):
-            if files.exists(at["blkio"], name):
-                files.write(at["blkio"], name, weight)
+    if not SELDOM.isdisjoint(resources):
+        from atoll.kernel.cgroups import seldom
+
+        seldom.apply_v1(at, resources)
 
 
 def _memory(directory: str, memory: Mapping[str, Any]) -> None:
@@ -49,7 +49,13 @@ def _memory(directory: str, memory: Mapping[str, Any]) -> None:
 
 def _cpu(at: Mapping[str, str], cpu: Mapping[str, Any]) -> None:
     if "cpu" in at:
-        for key, name in (("shares", "cpu.shares"), ("period", "cpu.cfs_period_us"), ("quota", "cpu.cfs_quota_us")):
+        for key, name in (
+            ("shares", "cpu.shares"),
+            ("period", "cpu.cfs_period_us"),
+            ("quota", "cpu.cfs_quota_us"),
+            ("burst", "cpu.cfs_burst_us"),
+            ("idle", "cpu.idle"),
+        ):
             if cpu.get(key):
                 files.write(at["cpu"], name, cpu[key])
     if "cpuset" in at:

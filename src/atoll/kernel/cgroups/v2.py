@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from atoll.kernel.cgroups import files
+from atoll.kernel.cgroups.v1 import SELDOM
 
 
 def apply(directory: str, controllers: Iterable[str], resources: Mapping[str, Any]) -> None:
@@ -20,6 +21,9 @@ def apply(directory: str, controllers: Iterable[str], resources: Mapping[str, An
         if cpu.get("quota") or cpu.get("period"):
             quota = cpu.get("quota") or -1
             files.write(directory, "cpu.max", f"{'max' if quota < 0 else quota} {cpu.get('period') or 100_000}")
+        for key, name in (("burst", "cpu.max.burst"), ("idle", "cpu.idle")):
+            if cpu.get(key):
+                files.write(directory, name, cpu[key])
     if "cpuset" in here:
         for key in ("cpus", "mems"):
             if cpu.get(key):
@@ -27,9 +31,10 @@ def apply(directory: str, controllers: Iterable[str], resources: Mapping[str, An
     limit = (resources.get("pids") or {}).get("limit")
     if limit is not None and "pids" in here:
         files.write(directory, "pids.max", "max" if limit <= 0 else limit)
-    weight = (resources.get("blockIO") or {}).get("weight")
-    if weight and "io" in here:
-        files.write(directory, "io.weight", weight_of_blkio(weight))
+    if not SELDOM.isdisjoint(resources):
+        from atoll.kernel.cgroups import seldom
+
+        seldom.apply_v2(directory, here, resources)
     for name, value in (resources.get("unified") or {}).items():
         files.write(directory, name.replace("/", ""), value)
 
@@ -37,11 +42,6 @@ def apply(directory: str, controllers: Iterable[str], resources: Mapping[str, An
 def weight_of_shares(shares: int) -> int:
     """v1's 2..262144 to v2's 1..10000, as runc and systemd agreed on."""
     return max(1, min(10_000, 1 + (shares - 2) * 9_999 // 262_142))
-
-
-def weight_of_blkio(weight: int) -> int:
-    """v1's 10..1000 to v2's 1..10000."""
-    return 1 + (weight - 10) * 9_999 // 990
 
 
 def _memory(directory: str, memory: Mapping[str, Any]) -> None:
