@@ -312,6 +312,17 @@ def test_a_hundred_writers_lose_no_update(tmp_path):
     run(tmp_path, scenario)
 
 
+def test_changes_that_lose_to_a_deletion_find_nothing(tmp_path):
+    async def scenario(client, server):
+        for _ in range(20):
+            await client.create(CONFIG_MAPS, configmap("a"), "default")
+            changes = [client.patch(CONFIG_MAPS, "a", {"data": {str(n): "x"}}, "default") for n in range(3)]
+            outcomes = await asyncio.gather(client.delete(CONFIG_MAPS, "a", "default"), *changes, return_exceptions=True)
+            assert all(not isinstance(outcome, Exception) or outcome.code == 404 for outcome in outcomes), outcomes
+
+    run(tmp_path, scenario)
+
+
 def test_users_are_held_to_their_roles(tmp_path):
     async def scenario(client, server):
         await client.create(CONFIG_MAPS, configmap(), "default")

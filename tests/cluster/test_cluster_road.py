@@ -264,11 +264,18 @@ def test_strangers_are_kept_out(cluster):
     assert 'User "system:serviceaccount:default:default" cannot list resource "pods"' in forbidden.stderr
 
 
-def test_stop_and_start_keep_everything(cluster, web):
+def test_stop_and_start_keep_everything(cluster, web, tmp_path):
     port, _ = web
     cluster.kubectl("exec", "deploy/web", "--", "sh", "-c", "echo stays > /data/stays.html")
+    cluster.kubectl("create", "configmap", "kept", "--from-literal=a=b")
+    copy = tmp_path / "objects"
+    cluster.atoll("cluster", "snapshot", str(copy))
+    cluster.kubectl("delete", "configmap", "kept")
+    assert "stop it first" in cluster.atoll("cluster", "restore", str(copy), check=False).stderr
     cluster.atoll("cluster", "stop")
     assert "apiserver: Stopped" in cluster.atoll("cluster", "status", check=False).stdout
+    cluster.atoll("cluster", "restore", str(copy))
     cluster.atoll("cluster", "start")
+    cluster.kubectl("get", "configmap", "kept")
     assert "apiserver: Running" in cluster.atoll("cluster", "status").stdout
     assert fetch(f"http://{cluster.ip}:{port}/stays.html") == "stays\n"

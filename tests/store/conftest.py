@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from store_tools import ETCD, etcd
 
 from atoll.store import open_store
+from etcd_harness import ETCD, etcd
 
 
 @pytest.fixture(scope="module")

@@ -174,3 +174,17 @@ def test_every_revision_can_be_listed_as_it_was(place, steps, horizon):
         await store.close()
 
     asyncio.run(scenario())
+
+
+def test_the_loser_of_a_race_is_told_what_to_wait_for(place):
+    async def scenario(store, prefix):
+        revision = await store.write(prefix + "a", b"1", expected=0)
+        results = await asyncio.gather(
+            store.write(prefix + "a", None, expected=revision), store.write(prefix + "a", b"2", expected=revision), return_exceptions=True
+        )
+        lost = next(result for result in results if isinstance(result, CompareFailed))
+        won = next(result for result in results if isinstance(result, int))
+        assert lost.seen >= won
+        assert lost.actual in (0, won)
+
+    run(place, scenario)

@@ -159,6 +159,8 @@ GROUPS = {
             "dashboard": ("cluster:dashboard", "Open the cluster's web page"),
             "delete": ("cluster:delete", "Delete the cluster and all its data"),
             "ip": ("cluster:ip", "Print the node's address"),
+            "restore": ("cluster:restore", "Put a snapshot's objects in the place of the stopped cluster's"),
+            "snapshot": ("cluster:snapshot", "Copy the cluster's objects to a file, while it runs"),
             "start": ("cluster:start", "Start a cluster, and make kubectl use it"),
             "status": ("cluster:status", "Tell the state of the cluster's parts"),
             "stop": ("cluster:stop", "Stop the cluster; its data stays"),

@@ -27,7 +27,6 @@ from atoll.controllers.registry import run_all
 from atoll.errors import AtollError
 from atoll.scheduler.scheduler import Scheduler
 
-STORE = "store.db"
 VOLUMES = "volumes"  # below the cluster's directory: what the local-path provisioner makes
 
 log = logging.getLogger("atoll.controlplane")
@@ -38,7 +37,7 @@ def api_config(instance: Instance, settings: ClusterSettings) -> ApiServerConfig
     serving, key = certificates.api_server()
     kubelet, kubelet_key = certificates.kubelet_client()
     return ApiServerConfig(
-        store=instance.cluster / STORE,
+        store=settings.store_in(instance),
         port=settings.api_port,
         advertise_address=settings.node_ip,
         serving_cert=serving,

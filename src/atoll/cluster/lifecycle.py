@@ -26,9 +26,10 @@ from atoll.cluster import kubeconfig
 from atoll.cluster.certificates import Certificates
 from atoll.cluster.settings import DEFAULT_API_PORT, PID_FILE, ClusterSettings, free_port, host_address, node_name, pick_service_cidr
 from atoll.config import Instance
-from atoll.errors import AtollError, NotFound, StatusError, Unavailable
+from atoll.errors import AtollError, Conflict, InUse, NotFound, NotSupported, StatusError, Unavailable
 from atoll.http import Client as HttpTransport
 from atoll.process import pid_of, spawn
+from atoll.store import open_store
 
 START_TIMEOUT_S = 60
 READY_TIMEOUT_S = 60
@@ -51,9 +52,14 @@ class ClusterStatus:
         return self.api_server == "Running" and self.kubelet == "Running"
 
 
-async def start(instance: Instance, report: Report, *, api_port: int | None = None, update_context: bool = True) -> ClusterSettings:
-    """Start, or start again, the cluster; answers when its node is Ready. The engine must answer on its socket already."""
-    settings = _settled(instance, api_port)
+async def start(
+    instance: Instance, report: Report, *, api_port: int | None = None, update_context: bool = True, store: str | None = None
+) -> ClusterSettings:
+    """Start, or start again, the cluster; answers when its node is Ready. The engine must answer on its socket already.
+
+    `store` is etcd://host:port for a cluster that keeps its objects there; Conflict where it keeps them elsewhere already.
+    """
+    settings = await _settled(instance, api_port, store)
     if control_plane_pid(instance) is None:
         report("Starting the control plane: store, API server, scheduler, controllers")
         spawn("atoll.cluster.controlplane", log=instance.logs / "controlplane.log", home=instance.home, interpreter=sys.executable)
@@ -66,17 +72,25 @@ async def start(instance: Instance, report: Report, *, api_port: int | None = No
     return settings
 
 
-def _settled(instance: Instance, api_port: int | None) -> ClusterSettings:
+async def _settled(instance: Instance, api_port: int | None, store: str | None) -> ClusterSettings:
     try:
-        return ClusterSettings.load(instance)
+        settings = ClusterSettings.load(instance)
     except NotFound:
         pass
+    else:
+        if store not in (None, settings.store):
+            where = settings.store_in(instance)
+            raise Conflict(f"this cluster keeps its objects in {where}: start it without --store, or delete it with `atoll cluster delete`")
+        return settings
+    if store:
+        await (await open_store(store, compact_interval=None)).close()  # refused now rather than by a process in the background
     instance.cluster.mkdir(mode=0o711, parents=True, exist_ok=True)
     settings = ClusterSettings(
         node_name=node_name(),
         node_ip=host_address(),
         api_port=api_port or free_port(DEFAULT_API_PORT),
         service_cidr=pick_service_cidr(),
+        store=store or "",
     )
     settings.save(instance)
     return settings
@@ -195,6 +209,31 @@ def _stop_control_plane(instance: Instance, report: Report) -> None:
             select.select([process], [], [], STOP_TIMEOUT_S)
     finally:
         os.close(process)
+
+
+def snapshot(instance: Instance, target: Path) -> None:
+    """Copy the cluster's objects to a new file, while it runs or not. Raises NotFound, Conflict, NotSupported where they are in etcd."""
+    from atoll.store import backup
+
+    backup.snapshot(_store_file(instance, "etcdctl snapshot save"), target)
+
+
+def restore(instance: Instance, source: Path) -> None:
+    """Put a snapshot's objects in the place of the cluster's, which must be stopped. Raises NotFound, InUse, NotSupported, Unavailable."""
+    from atoll.store import backup
+
+    store = _store_file(instance, "etcdctl snapshot restore")
+    pid = control_plane_pid(instance)
+    if pid is not None:
+        raise InUse(f"the cluster runs (process {pid}): stop it first with `atoll cluster stop`")
+    backup.restore(source, store)
+
+
+def _store_file(instance: Instance, instead: str) -> Path:
+    where = ClusterSettings.load(instance).store_in(instance)
+    if not isinstance(where, Path):
+        raise NotSupported(f"this cluster keeps its objects in {where}: use `{instead}`")
+    return where
 
 
 async def delete(instance: Instance, report: Report) -> None:

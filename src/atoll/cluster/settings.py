@@ -18,6 +18,7 @@ from atoll.kernel.nftables import Nftables
 DEFAULT_API_PORT = 6443
 DEFAULT_SERVICE_CIDR = "10.96.0.0/12"  # kubeadm's
 PID_FILE = "controlplane.pid"  # below the cluster's directory
+STORE = "store.db"
 DNS_OFFSET = 10  # the tenth address of the service range is the name service's, by convention
 CLUSTER_DOMAIN = "cluster.local"
 PROXY_TABLE = re.compile(r"atoll_[0-9a-f]{8}_kube")
@@ -33,6 +34,10 @@ class ClusterSettings:
     api_port: int
     service_cidr: str = DEFAULT_SERVICE_CIDR
     cluster_domain: str = CLUSTER_DOMAIN
+    store: str = ""  # etcd://host:port where the objects are kept there; else in a file of the instance
+
+    def store_in(self, instance: Instance) -> Path | str:
+        return self.store or instance.cluster / STORE
 
     @property
     def server(self) -> str:

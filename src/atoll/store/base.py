@@ -14,11 +14,15 @@ from atoll.errors import Conflict, NotFound
 
 
 class CompareFailed(Conflict):
-    """The key is not at the revision the caller saw. `actual` is where it is (0: no such key), acknowledged or still being written."""
+    """The key is not at the revision the caller saw. `actual` is where it is (0: no such key), acknowledged or still being written.
 
-    def __init__(self, key: str, expected: int, actual: int) -> None:
+    Once `seen` has been announced, the caller can see why.
+    """
+
+    def __init__(self, key: str, expected: int, actual: int, seen: int = 0) -> None:
         super().__init__(f"{key} is at revision {actual}, not {expected}")
         self.actual = actual
+        self.seen = seen or actual
 
 
 class Compacted(NotFound):

@@ -77,9 +77,9 @@ class EtcdStore:
         if value is not None and payload is not None:
             self._payloads[key, value] = payload
         try:
-            done, revision = await self._gateway.swap(key, value, expected)
-            if not done:
-                raise CompareFailed(key, expected, revision)
+            revision, actual = await self._gateway.swap(key, value, expected)
+            if actual >= 0:
+                raise CompareFailed(key, expected, actual, revision)
             await self._reach(revision)
         finally:
             if value is not None:
@@ -225,8 +225,8 @@ class EtcdStore:
             try:
                 mark = await self._gateway.range(COMPACTOR_KEY, COMPACTOR_KEY + "\0", 0, 1)
                 seen = self._revision
-                won, _ = await self._gateway.swap(COMPACTOR_KEY, str(horizon).encode(), mark[0][0].revision if mark[0] else 0)
-                if won:
+                _, lost_to = await self._gateway.swap(COMPACTOR_KEY, str(horizon).encode(), mark[0][0].revision if mark[0] else 0)
+                if lost_to < 0:
                     await self.compact(horizon)
                 horizon = seen
             except (Unavailable, HistoryGone) as error:

@@ -70,10 +70,10 @@ class Gateway:
         answer = await self._call("/v3/kv/range", asked)
         return [_key_value(kv) for kv in answer.get("kvs") or ()], bool(answer.get("more"))
 
-    async def swap(self, key: str, value: bytes | None, expected: int) -> tuple[bool, int]:
+    async def swap(self, key: str, value: bytes | None, expected: int) -> tuple[int, int]:
         """Put or delete `key` if its last write was at `expected` (0: there is none).
 
-        True and the new revision, or False and the actual.
+        Etcd's revision afterwards, which is the key's new one, and the key's actual revision where the comparison failed, else -1.
         """
         name = _text(key)
         change = {"request_delete_range": {"key": name}} if value is None else {"request_put": {"key": name, "value": _encoded(value)}}
@@ -81,9 +81,9 @@ class Gateway:
         asked = {"compare": [compare], "success": [change], "failure": [{"request_range": {"key": name}}]}
         answer = await self._call("/v3/kv/txn", asked)
         if answer.get("succeeded"):
-            return True, _revision(answer)
+            return _revision(answer), -1
         found = answer["responses"][0]["response_range"].get("kvs")
-        return False, int(found[0]["mod_revision"]) if found else 0
+        return _revision(answer), int(found[0]["mod_revision"]) if found else 0
 
     async def compact(self, revision: int) -> None:
         """Forget history before `revision`. Raises HistoryGone where somebody has done so already."""

@@ -43,6 +43,7 @@ FROM entries e LEFT JOIN entries p ON p.revision = e.previous AND e.previous > 0
 WHERE e.revision > ? AND e.key >= ? AND e.key < ? ORDER BY e.revision
 """
 LAST_REVISION = "SELECT max(coalesce((SELECT max(revision) FROM entries), 0), (SELECT value FROM settings WHERE name = 'compacted'))"
+CLOSE_HISTORY = "UPDATE settings SET value = ? WHERE name = 'compacted'"
 COMPACTED = "SELECT value FROM settings WHERE name = 'compacted'"
 # What a row up to the new horizon replaced cannot be seen any more; nor can a delete that lies before it.
 _COMPACT = (

@@ -41,6 +41,7 @@ class SqliteStore:
         self._reading = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self._index: dict[str, int] = dict(writer.execute(schema.INDEX))
+        self._leaving: dict[str, int] = {}  # deletions that have not been announced
         self._revision: int = writer.execute(schema.LAST_REVISION).fetchone()[0]
         self._next = self._revision
         self._compacted: int = writer.execute(schema.COMPACTED).fetchone()[0]
@@ -88,13 +89,14 @@ class SqliteStore:
     async def write(self, key: str, value: bytes | None, *, expected: int, payload: object = None) -> int:
         actual = self._index.get(key, 0)
         if actual != expected or (value is None and not actual):
-            raise CompareFailed(key, expected, actual)
+            raise CompareFailed(key, expected, actual, actual or self._leaving.get(key, 0))
         if self._closed:
             raise Unavailable("the store is closed")
         self._next += 1
         change = Change(self._next, key, value, expected, payload)
         if value is None:
             del self._index[key]
+            self._leaving[key] = change.revision
         else:
             self._index[key] = change.revision
         done: asyncio.Future[int] = self._loop.create_future()
@@ -191,12 +193,15 @@ class SqliteStore:
         for subscriber in self._subscribers:
             subscriber(changes)
         for change, done in group:
+            if change.value is None and self._leaving.get(change.key) == change.revision:
+                del self._leaving[change.key]
             if not done.done():
                 done.set_result(change.revision)
 
     def _refuse(self, pending: list[_Pending], why: str) -> None:
         """Nothing of these is on disk, and those gathered may build on those that failed: forget their revisions, go on from what is."""
         self._gathered = []
+        self._leaving = {}
         self._next = self._revision
         with self._reading:
             self._index = dict(self._reader.execute(schema.INDEX))

@@ -86,6 +86,11 @@ class Cacher:
             item = self._items.get(key)
         return item
 
+    async def is_current(self, item: Item) -> bool:
+        """Whether the object still is as `item` has it; ask before an answer is made of what may be old, without a compare-and-swap."""
+        await self._store.settle()
+        return self._items.get(item.key) is item
+
     def items(self) -> Iterable[Item]:
         """In no particular order."""
         return self._items.values()

@@ -18,6 +18,7 @@ from atoll.apiserver.machinery.apply import follow_update
 from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.verbs.create import stored
 from atoll.apiserver.verbs.prepare import admit_change
+from atoll.errors import StatusError
 from atoll.store import CompareFailed
 from atoll.units import timestamp_seconds
 
@@ -39,10 +40,15 @@ async def change(core: Core, call: Call, compute: Change, *, admit: bool = True,
         item = await cacher.sought(call.key)
         if item is None:
             raise statuses.not_found(call.kind, call.name or "")
-        new = await compute(item)
-        check_revision(call, new["metadata"], item)
-        if admit:
-            await admit_change(core, call, new, item.obj)
+        try:
+            new = await compute(item)
+            check_revision(call, new["metadata"], item)
+            if admit:
+                await admit_change(core, call, new, item.obj)
+        except StatusError:
+            if await cacher.is_current(item):
+                raise
+            continue
         if follow and item.obj["metadata"].get("managedFields"):
             manager = call.field_manager or UNKNOWN_MANAGER
             follow_update(call.kind, item.obj, new, manager, call.subresource, timestamp_seconds(core.clock()))
@@ -52,13 +58,15 @@ async def change(core: Core, call: Call, compute: Change, *, admit: bool = True,
                 if is_released(new):
                     return await remove(core, call, item, new)
                 if new == item.obj:
-                    return item
+                    if await cacher.is_current(item):
+                        return item
+                    continue
                 body = cacher.encode(new)
                 if call.dry_run:
                     return Item(item.key, new, orjson.dumps(new), item.revision)
                 revision = await core.store.write(cacher.prefix + call.key, body, expected=item.revision, payload=new)
             except CompareFailed as lost:
-                await core.caches.reach(lost.actual)
+                await core.caches.reach(lost.seen)
                 continue
         return stored(core, call, revision, Item(item.key, new, body, revision))
     raise statuses.modified(call.kind, call.name or "")

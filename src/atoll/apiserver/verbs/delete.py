@@ -70,20 +70,27 @@ async def delete(core: Core, call: Call, options: DeleteOptions) -> tuple[Item, 
         item = await cacher.sought(call.key)
         if item is None:
             raise statuses.not_found(call.kind, call.name or "")
-        _check(call, item, options)
-        await core.admission.validate(call, None, item.obj)
+        try:
+            _check(call, item, options)
+            await core.admission.validate(call, None, item.obj)
+        except StatusError:
+            if await cacher.is_current(item):
+                raise
+            continue
         marked = _mark(core, call.kind, item, options)
         try:
             if is_released(marked):
                 return await remove(core, call, item), True
             if marked == item.obj:
-                return item, False
+                if await cacher.is_current(item):
+                    return item, False
+                continue
             body = cacher.encode(marked)
             if call.dry_run:
                 return Item(item.key, marked, orjson.dumps(marked), item.revision), False
             revision = await core.store.write(cacher.prefix + item.key, body, expected=item.revision, payload=marked)
         except CompareFailed as lost:
-            await core.caches.reach(lost.actual)
+            await core.caches.reach(lost.seen)
             continue
         return stored(core, call, revision, Item(item.key, marked, body, revision)), False
     raise statuses.modified(call.kind, call.name or "")

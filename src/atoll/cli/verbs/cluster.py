@@ -1,4 +1,4 @@
-"""`cluster start|stop|delete|status|ip|dashboard`: minikube's verbs for this instance's cluster."""
+"""`cluster start|stop|delete|status|ip|dashboard`: minikube's verbs for this instance's cluster; `snapshot` and `restore` its objects."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def _say(text: str) -> None:
 def start() -> Command:
     flags = (
         Flag("apiserver-port", "", "int", "The port the API server listens on (default 6443, or a free one where that is taken)"),
+        Flag("store", "", "string", "Keep the objects in etcd: etcd://host:port (default a file of the instance)"),
         Flag("update-context", "", "bool", "Make the cluster kubectl's current context in your kubeconfig (default true)"),
     )
     return Command(_start, "[OPTIONS]", "Start a cluster, and make kubectl use it", flags, maximum=0)
@@ -46,7 +47,9 @@ def _start(options: Options, _: list[str]) -> int:
     engine().connect().close()  # starts it where it does not run
     instance = _instance()
     settings = asyncio.run(
-        lifecycle.start(instance, _say, api_port=options["apiserver-port"], update_context=options.get("update-context", True))
+        lifecycle.start(
+            instance, _say, api_port=options["apiserver-port"], update_context=options.get("update-context", True), store=options["store"]
+        )
     )
     _say(f"The cluster is ready at {settings.server} after {time.monotonic() - begin:.1f} s; its node is {settings.node_name}.")
     if os.environ.get("KUBECONFIG") == str(instance.kubeconfig) or options.get("update-context", True):
@@ -79,6 +82,33 @@ def _delete(_: Options, __: list[str]) -> int:
 
     asyncio.run(lifecycle.delete(_instance(), _say))
     _say("The cluster is gone.")
+    return 0
+
+
+def snapshot() -> Command:
+    return Command(_snapshot, "FILE", "Copy the cluster's objects to a file, while it runs", minimum=1, maximum=1)
+
+
+def _snapshot(_: Options, words: list[str]) -> int:
+    from pathlib import Path
+
+    from atoll.cluster import lifecycle
+
+    lifecycle.snapshot(_instance(), Path(words[0]))
+    return 0
+
+
+def restore() -> Command:
+    return Command(_restore, "FILE", "Put a snapshot's objects in the place of the stopped cluster's", minimum=1, maximum=1)
+
+
+def _restore(_: Options, words: list[str]) -> int:
+    from pathlib import Path
+
+    from atoll.cluster import lifecycle
+
+    lifecycle.restore(_instance(), Path(words[0]))
+    _say("Start the cluster with `atoll cluster start`.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Stores to test: SQLite in a directory, and etcd, which Debian's etcd-server serves on loopback for as long as a module needs it."""
+"""Debian's etcd-server on loopback, for as long as a test module needs it."""
 
 from __future__ import annotations
 
