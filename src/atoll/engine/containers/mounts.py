@@ -37,9 +37,9 @@ _TMPFS_VALUES = {
     "mode": re.compile(r"[0-7]{1,5}", re.ASCII),
     "uid": re.compile(r"[0-9]{1,10}", re.ASCII),
     "gid": re.compile(r"[0-9]{1,10}", re.ASCII),
-    "mpol": re.compile(r"[A-Za-z0-9=:,-]+", re.ASCII),
+    "mpol": re.compile(r"[A-Za-z0-9=:-]+", re.ASCII),
 }
-_TMPFS_OPTION = re.compile(r"[a-z]+(?:=[A-Za-z0-9.%_-]+)?", re.ASCII)
+_TMPFS_OPTION = re.compile(r"[a-z_]+(?:=[A-Za-z0-9.%_:=-]+)?", re.ASCII)
 
 _BIND: Table = {
     "Propagation": ("text", ""),

@@ -12,9 +12,10 @@ import posixpath
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
-from atoll.engine.containers.mounts import MountPoint, inside_volume
+from atoll.engine.containers.mounts import MountPoint
 from atoll.engine.containers.record import Container
 from atoll.engine.services import Services
 from atoll.errors import Conflict, InvalidInput, NotFound
@@ -101,14 +102,30 @@ def path_root(services: Services, container: Container, path: str, *, writable: 
         with _image_part(services, point) as root:
             yield root, inner
         return
-    source = inside_volume(services.volumes.mount(point.name), point.subpath) if point.type == "volume" else point.source
-    if not os.path.isdir(source):
-        source, inner = os.path.split(source)
-    root = os.open(source, _DIRECTORY)
+    root, file = _open_source(services, point)
     try:
+        inner = file or inner
         yield root, inner + ("/" if path.endswith("/") and not inner.endswith("/") else "")
     finally:
         os.close(root)
+
+
+def _open_source(services: Services, point: MountPoint) -> tuple[int, str]:
+    """What is mounted at `point`: a directory and "", or a directory and a file's path in it. Raises InvalidInput.
+
+    By descriptor alone: another container that has the volume may put a symlink in place of the part at any moment (CVE-2021-25741).
+    """
+    place, part = (services.volumes.mount(point.name), point.subpath or ".") if point.type == "volume" else (Path("/"), point.source)
+    base = os.open(place, _DIRECTORY)
+    try:
+        found = open_in_root(base, part, _DIRECTORY)
+    except NotADirectoryError:
+        return base, part
+    except OSError as error:
+        os.close(base)
+        raise InvalidInput(f"cannot access path {part} of the mount at {point.destination}: {error.strerror}") from error
+    os.close(base)
+    return found, ""
 
 
 @contextmanager
