@@ -71,21 +71,25 @@ def test_a_second_daemon_names_the_first(engine):
 
 
 def test_half_done_acts_are_undone_or_finished(engine):
+    """A directory that no row names (creating, removing), and a container that runs though its row says it never did (starting)."""
     engine.docker("create", "--name", "half-made", "busybox", "true")
-    engine.docker("create", "--name", "half-gone", "busybox", "true")
-    engine.docker("create", "--name", "half-started", "busybox", "true")
+    engine.docker("run", "-d", "--name", "half-started", "busybox", "sleep", "1000")
+    pid = inspect(engine, "half-started", "State.Pid")
     engine.kill()
     import sqlite3
 
     with sqlite3.connect(engine.instance.database) as database:
-        for name, status in (("half-made", "creating"), ("half-gone", "removing"), ("half-started", "starting")):
-            row = json.loads(database.execute("SELECT record FROM containers WHERE name = ?", (name,)).fetchone()[0])
-            row["status"] = status
-            database.execute("UPDATE containers SET record = ? WHERE name = ?", (json.dumps(row).encode(), name))
+        database.execute("DELETE FROM containers WHERE name = 'half-made'")
+        row = json.loads(database.execute("SELECT record FROM containers WHERE name = 'half-started'").fetchone()[0])
+        row |= {"status": "created", "pid": 0, "started_ns": 0}
+        database.execute("UPDATE containers SET record = ? WHERE name = 'half-started'", (json.dumps(row).encode(),))
     database.close()
     engine.start()
-    assert engine.docker("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout == "half-started created\n"
+    assert engine.docker("ps", "-a", "--format", "{{.Names}} {{.State}}").stdout == "half-started running\n"
+    assert inspect(engine, "half-started", "State.Pid") == pid
+    assert json.loads(inspect(engine, "half-started", "State.StartedAt")) > "2020"
     assert [path.name for path in engine.instance.containers.iterdir()] == [json.loads(inspect(engine, "half-started", "Id"))]
+    engine.docker("rm", "-f", "half-started")
 
 
 def kill_keeper(engine):

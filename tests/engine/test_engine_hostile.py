@@ -191,7 +191,7 @@ def test_swarm_and_plugins_answer_properly(call):
         status, answer = call("GET", path)
         assert status == 503, path
         assert "This node is not a swarm manager" in answer["message"]
-    for path in ("/session", "/grpc", "/swarm/init", "/plugins/pull"):
+    for path in ("/swarm/init", "/plugins/pull"):
         assert call("POST", path)[0] == 501
 
 

@@ -151,10 +151,12 @@ def set_attributes(mount_fd: int, *, add: int = 0, remove: int = 0, propagation:
     syscall.call("mount_setattr", mount_fd, b"", flags, ctypes.byref(change), size, what="change mount attributes")
 
 
-def attach(mount_fd: int, target_fd: int, what: str) -> None:
-    """Put a detached mount on the open file or directory `target_fd`; `what` names it in the error."""
-    flags = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
-    syscall.call("move_mount", mount_fd, b"", target_fd, b"", flags, what=f"mount on {what}")
+def attach(mount_fd: int, target_fd: int, what: str, name: str = "") -> None:
+    """Put a detached mount on the open file or directory `target_fd`, or on `name` in it, which nobody else can change; `what` names it in
+    the error.
+    """
+    flags = _MOVE_MOUNT_F_EMPTY_PATH | (0 if name else _MOVE_MOUNT_T_EMPTY_PATH)
+    syscall.call("move_mount", mount_fd, b"", target_fd, os.fsencode(name), flags, what=f"mount on {what}")
 
 
 def _path(text: str | None) -> bytes | None:

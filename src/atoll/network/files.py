@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
@@ -33,6 +34,7 @@ class Resolver:
     options: tuple[str, ...] = ()
 
 
+@functools.lru_cache(maxsize=8)  # each container that starts reads the host's
 def parse_resolv_conf(text: str) -> Resolver:
     """The last search or domain line wins, options add up; what cannot be read is passed over, as the C library does."""
     servers: list[str] = []

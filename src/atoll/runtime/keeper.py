@@ -16,7 +16,6 @@ import resource
 import signal
 import socket
 import time
-import traceback
 from typing import Any, NamedTuple
 
 from atoll.errors import AtollError, Conflict, SystemFailure
@@ -307,6 +306,8 @@ def main(home: str, instance_id: str, build: str, ready: int, inherited: str = "
                 keeper.close()
                 os._exit(ENDED)
         except BaseException:
+            import traceback  # half a megabyte that most keepers never need
+
             complain(traceback.format_exc())
             os._exit(FAILED)
         if outcome is Outcome.RENEWED:

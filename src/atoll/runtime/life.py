@@ -231,8 +231,6 @@ class Life:
                 container.log.close()
             container.paused = False
             self.exit_files.save(container.bundle, ending)
-            with contextlib.suppress(SystemFailure):  # an exec may still be dying: `delete` removes it then
-                container.has_group = not container.cgroup.remove()
         else:
             process.close_streams()
             process.forget()
@@ -243,6 +241,9 @@ class Life:
         for reply in process.waiters:
             reply(ending, None)
         process.waiters = []
+        if process.exec_id is None:
+            with contextlib.suppress(SystemFailure):  # an exec may still be dying: `delete` removes it then
+                container.has_group = not container.cgroup.remove()
         self._check_empty()
 
     def _check_empty(self) -> None:

@@ -189,19 +189,18 @@ def _mount_cgroup(root: int, destination: str, options: mount_options.MountOptio
             _bind(root, hierarchies[0][1], destination, options)
         return
     _mount_new(root, "tmpfs", "tmpfs", destination, options._replace(add=options.add & ~mounts.ATTR_RDONLY, parameters=(("mode", "755"),)))
-    top = inroot.open_path(root, destination)
+    top = inroot.open_path(root, destination)  # ours alone: no path of the image's is involved below
     for point, directory in hierarchies:
         name = os.path.basename(point)
         if point != layout.unified:
-            os.mkdir(name, 0o755, dir_fd=top)  # ours alone: no path of the image's is involved
+            os.mkdir(name, 0o755, dir_fd=top)
             tree = mounts.clone_tree(directory, recursive=False)
-            mounts.set_attributes(tree, add=options.add)
-            _attach(tree, os.open(name, os.O_PATH | os.O_CLOEXEC, dir_fd=top), f"{destination}/{name}")
+            mounts.attach(tree, top, f"{destination}/{name}", name)
             os.close(tree)
     for controller, point in layout.v1.items():
         if controller != os.path.basename(point):  # "cpu" beside "cpu,cpuacct"
             os.symlink(os.path.basename(point), controller, dir_fd=top)
-    mounts.set_attributes(top, add=options.add)
+    mounts.set_attributes(top, add=options.add, recursive=True)
     os.close(top)
 
 
@@ -263,13 +262,21 @@ def protect(root: int, spec: Mapping[str, Any]) -> None:
             mounts.set_attributes(tree, add=mounts.ATTR_RDONLY, recursive=True)
             _attach(tree, fd, path)
             os.close(tree)
+    empty = -1  # one file system for all masked directories: it can never be written to
     for path in linux.get("maskedPaths") or ():
         fd = _open_if_there(root, path)
         if fd is not None:
-            is_directory = stat.S_ISDIR(os.fstat(fd).st_mode)
-            cover = mounts.new_filesystem("tmpfs", (), attributes=mounts.ATTR_RDONLY) if is_directory else _null()
+            if not stat.S_ISDIR(os.fstat(fd).st_mode):
+                cover = _null()
+            elif empty < 0:
+                cover = empty = mounts.new_filesystem("tmpfs", (), attributes=mounts.ATTR_RDONLY)
+            else:
+                cover = mounts.clone_tree(path, recursive=False, at=empty)
             _attach(cover, fd, path)
-            os.close(cover)
+            if cover != empty:
+                os.close(cover)
+    if empty >= 0:
+        os.close(empty)
     if spec["root"].get("readonly"):
         mounts.set_attributes(root, add=mounts.ATTR_RDONLY)
 

@@ -29,8 +29,9 @@ def resolve(root: int, name: str, groups: Iterable[str] = ()) -> User:
     primary group is among the supplementary ones, so that a set-group-id program cannot lose it (CVE-2022-36109).
     """
     wanted, colon, wanted_group = name.partition(":")
-    passwd, group = _rows(root, "/etc/passwd", 6), _rows(root, "/etc/group", 3)
-    row = _find(passwd, wanted or "0")
+    row = _find(_rows(root, "/etc/passwd", 6, (wanted or "0",)), wanted or "0")
+    named = (*([wanted_group] if wanted_group else ()), *groups)
+    group = _rows(root, "/etc/group", 3, (*named, *([row[0]] if row else ())))
     number = _number(wanted or "0")
     if row is None and number is None:
         raise InvalidInput(f"unable to find user {wanted}: no matching entries in passwd file")
@@ -40,7 +41,7 @@ def resolve(root: int, name: str, groups: Iterable[str] = ()) -> User:
     if colon and wanted_group:
         gid = _group(group, wanted_group)
     elif row:
-        extra = [int(entry[2]) for entry in group if row[0] in entry[3].split(",")] if group else []
+        extra = [int(entry[2]) for entry in group if row[0] in entry[3].split(",")]
     extra += [_group(group, name) for name in groups]
     members = tuple(dict.fromkeys((gid, *extra)))
     for value in (uid, *members):
@@ -75,13 +76,18 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def _rows(root: int, path: str, fields: int) -> list[list[str]]:
+def _rows(root: int, path: str, fields: int, words: tuple[str, ...]) -> list[list[str]]:
+    """The rows that hold one of `words` somewhere."""
+    if not words:
+        return []
     try:
         text = inroot.read(root, path, _FILE_MAX).decode("utf-8", "surrogateescape")
     except OSError:
         return []
     rows = []
     for line in text.splitlines():
+        if not any(word in line for word in words):
+            continue
         row = [*line.strip().split(":"), *[""] * fields]
         if row[0] and not row[0].startswith("#") and row[2].isdigit() and (fields == 3 or row[3].isdigit()):
             rows.append(row)

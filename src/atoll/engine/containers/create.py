@@ -1,7 +1,7 @@
 """POST /containers/create: an image and a body become a row, a directory and volumes.
 
-The row is written first, as "creating"; only when everything is there does it become "created". A crash in between leaves a row that
-recovery takes away with all it names.
+The name is taken first; the row is written when everything is there. A crash in between leaves a directory that no row names, which
+recovery takes away.
 """
 
 from __future__ import annotations

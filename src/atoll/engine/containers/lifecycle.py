@@ -1,4 +1,4 @@
-"""Start, stop and end of containers: each act between a row that tells the intent and one that tells it is done.
+"""Start, stop and end of containers: each act is marked when it begins, and written when it is done.
 
 Acts on one container are ordered by its lock. The end of its main process arrives as an event of the runtime and takes the same lock, so an
 exit that overtakes its start is dealt with after it. Who waits for an exit is told once the container's network is gone and its row says
@@ -62,7 +62,7 @@ class Lifecycle:
                 raise NotModified(f"container {container.id} is already running")
             self._check_startable(container)
             before = container.record
-            container.save(status=Status.STARTING, error="", stopped_by_user=False)
+            container.begin(status=Status.STARTING, error="", stopped_by_user=False)
             container.is_kept = True
             attachments = container.take_pending()
             try:

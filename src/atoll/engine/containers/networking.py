@@ -17,7 +17,7 @@ from atoll.engine.containers.config import parse_port
 from atoll.engine.containers.inspect import Networking
 from atoll.engine.containers.record import Container
 from atoll.errors import Conflict, InvalidInput, NotFound, NotSupported
-from atoll.network import Networks, PortBinding, host_gateway, hosts_file, resolv_conf_file
+from atoll.network import HOST_GATEWAY, Endpoint, Networks, PortBinding, host_gateway, hosts_file, resolv_conf_file
 
 NETNS = "netns:"
 CONTAINER = "container:"
@@ -77,7 +77,9 @@ class Networker:
         return Networking(self._networks.ports(container.id) if container.is_up else {}, sandbox)
 
     async def connect(self, container: Container) -> tuple[str | None, dict[str, Any]]:
-        """The namespace's path (None: the host's) or NEW, and the endpoints, with the container's files written. Nothing is left on failure."""
+        """The namespace's path (None: the host's) or NEW, and the endpoints, with the container's files written. On failure nothing is
+        left.
+        """
         mode = container.record.host["NetworkMode"]
         if mode.startswith(NETNS):
             return mode.removeprefix(NETNS), {}
@@ -187,7 +189,7 @@ class Networker:
             [seat.address for seat in seats],
             domainname=config["Domainname"],
             extra_hosts=extra,
-            gateway=host_gateway(next((seat.gateway for seat in seats if seat.gateway), "")),
+            gateway=_gateway(seats) if any(HOST_GATEWAY in entry for entry in extra) else "",
             host_network=on_host,
         )
         _write(paths.hosts, text)
@@ -211,6 +213,10 @@ class Networker:
                 raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
             entries += [f"{known}:{address}" for known in dict.fromkeys((alias, other.record.config["Hostname"], other.name))]
         return entries
+
+
+def _gateway(seats: Iterable[Endpoint]) -> str:
+    return host_gateway(next((seat.gateway for seat in seats if seat.gateway), ""))
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,7 +1,8 @@
 """A container: its row, and what it is while the daemon runs.
 
-`Record` is a value: every change makes a new one and writes it (`Container.save`), before an act (intent) and after it (done). The statuses
-CREATING, STARTING and REMOVING are intents; finding one at start means the act was cut short, and recovery finishes or undoes it.
+`Record` is a value: every change makes a new one. What is done is written (`Container.save`). An act under way (CREATING, STARTING,
+REMOVING) is marked in memory alone (`Container.begin`): what is left of one that was cut short tells it as well as a row would, be it a
+directory that no row names or a container of the keeper's whose row says that it does not run.
 `Container` adds what does not outlive the daemon: the lock that orders acts, who waits, the restart timer, the health probe.
 """
 
@@ -21,7 +22,7 @@ from atoll.runtime import Attach, ExitStatus
 
 
 class Status(enum.StrEnum):
-    """Docker's words, and three intents."""
+    """Docker's words, and three acts under way."""
 
     CREATING = "creating"
     CREATED = "created"
@@ -139,7 +140,7 @@ class Container:
 
     @property
     def shown(self) -> Status:
-        """The status as clients see it: an intent looks like the state before the act."""
+        """The status as clients see it: under way looks like the state before the act."""
         if self.status not in {Status.CREATING, Status.STARTING}:
             return self.status
         if self.restart_task is not None:
@@ -171,6 +172,12 @@ class Container:
         self.record = replace(self.record, **changes)
         self._write(self.record)
         return self.record
+
+    def begin(self, **changes: Any) -> None:
+        """Makes `changes` to the record in memory: an act begins, whose end `save` will tell."""
+        if self.removed:
+            raise NotFound(f"No such container: {self.id}")
+        self.record = replace(self.record, **changes)
 
     def exit_status(self) -> ExitStatus:
         """The last exit, as `wait` gives it for one that is not running."""

@@ -1,6 +1,6 @@
 """After a crash or a restart of the daemon: rows and the runtime's own list are made to agree.
 
-An act that was cut short is undone (creating), finished (removing), or taken for what the runtime says of it (starting, running).
+An act that was cut short is undone (creating, removing) or taken for what the runtime says of it (starting, running).
 Containers that ended while nobody listened get their exit now. Then restart policies have their say.
 """
 
@@ -92,23 +92,15 @@ def _is_alive(state: RuntimeState | None) -> bool:
 
 async def _recover(services: Services, lifecycle: Lifecycle, container: Container, state: RuntimeState | None) -> None:
     status = container.status
-    if status is Status.CREATING:
-        services.registry.forget(container)
-        shutil.rmtree(container.paths.root, ignore_errors=True)
-    elif status is Status.REMOVING:
-        await remove(services, container, volumes=container.auto_remove)
-    elif state is not None and _is_alive(state):
+    if state is not None and _is_alive(state):
         paused = state.status == "paused"
-        container.save(
-            status=Status.PAUSED if paused else Status.RUNNING, pid=state.pid, started_ns=container.record.started_ns or state.started_ns
-        )
+        started_ns = container.record.started_ns if status in UP else state.started_ns
+        container.save(status=Status.PAUSED if paused else Status.RUNNING, pid=state.pid, started_ns=started_ns or state.started_ns)
         health.begin(container, services)
     elif status in UP or (state is not None and state.exit is not None):
         container.save(status=Status.RUNNING, started_ns=container.record.started_ns or (state.started_ns if state else 0))
         ended = state.exit if state is not None else None
         await _end(lifecycle, container, ended or _lost(container))
-    elif status is Status.STARTING:
-        container.save(status=Status.EXITED if container.record.started_ns else Status.CREATED, pid=0, endpoints={})
     elif status is Status.RESTARTING:
         container.save(status=Status.EXITED, pid=0, endpoints={})
 

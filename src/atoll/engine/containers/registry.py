@@ -34,9 +34,8 @@ class Registry:
         return len(self._by_id)
 
     def add(self, record: Record) -> Container:
-        """A new container, its row written. The name must have been taken by `claim`."""
+        """A new container, its row still to be written (`Container.save`). The name must have been taken by `claim`."""
         container = Container(record, self._directory / record.id, self._write)
-        self._write(record)
         self._by_id[record.id] = container
         self._names[record.name] = record.id
         return container

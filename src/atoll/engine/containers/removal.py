@@ -24,7 +24,7 @@ async def remove(services: Services, container: Container, *, force: bool = Fals
                     f'cannot remove container "/{container.name}": container is running: stop the container before removing or force remove'
                 )
             raise InUse(f"container {container.id} still runs")
-        container.save(status=Status.REMOVING)
+        container.begin(status=Status.REMOVING)
         if container.is_kept:
             with contextlib.suppress(NotFound):
                 await services.runtime.delete(container.id)
