@@ -91,13 +91,13 @@ class Pki:
 class Cluster:
     """An API server that runs in a thread until `close`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, pki: Pki | None = None, config: ApiServerConfig | None = None) -> None:
         self.home = home
-        self.pki = Pki(home)
+        self.pki = pki or Pki(home)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="api server")
         self._thread.start()
-        self._serving: Serving = self.run(serve(self.pki.config()))
+        self._serving: Serving = self.run(serve(config or self.pki.config()))
         self.port = self._serving.port
         self.client = InProcessClient(self._serving.server)
 

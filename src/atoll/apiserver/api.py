@@ -80,7 +80,7 @@ class Api:
             return plain(await bind(self.core, call, obj))
         checked = check_schema(call, call.face, typed(call.face, obj), duplicates)
         if self._reviews.serves(call.kind.kind):
-            return plain(self._reviews.answer(call, checked))
+            return plain(await self._reviews.answer(call, checked))
         return await create(self.core, call, to_stored(call.face, checked))
 
     async def update(self, call: Call, obj: Object, duplicates: tuple[str, ...] = ()) -> Item:

@@ -26,6 +26,8 @@ class ApiServerConfig:
     `client_ca` signs client certificates (CN is the user, O the groups); `serving_cert` and `serving_key` are this server's own;
     `kubelet_cert`, `kubelet_key` and `kubelet_ca` are for calls to kubelets. `service_account_key` (private, RSA or EC P-256) signs
     service-account tokens. `cluster_ca` is handed out as kube-root-ca.crt by its controller; the server itself does not read it.
+    `authentication` is an AuthenticationConfiguration: issuers of OpenID Connect, and who may be anonymous. `front_proxy_ca` signs the
+    certificates of proxies that name their users in headers, `front_proxy_names` are the common names these may have.
     """
 
     store: Path | str  # a file, or etcd://host:port
@@ -44,5 +46,8 @@ class ApiServerConfig:
     service_cidr: IPv4Network = SERVICE_CIDR
     node_ports: range = range(30_000, 32_768)
     tokens: Mapping[str, StaticToken] = field(default_factory=dict)
+    authentication: Path | None = None
+    front_proxy_ca: Path | None = None
+    front_proxy_names: tuple[str, ...] = ()
     event_ttl_s: int = 3600  # upstream's --event-ttl
     compact_interval_s: float = 300.0

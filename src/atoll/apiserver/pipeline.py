@@ -7,6 +7,7 @@ exec, attach, portforward, proxy) to `Streams`. Errors become Status objects her
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 
@@ -18,6 +19,7 @@ from atoll.apiserver.api import Api
 from atoll.apiserver.auth.authenticate import Authenticator
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.impersonate import impersonate
+from atoll.apiserver.auth.oidc import KeysWanted
 from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.call import Call, User, Verb
 from atoll.apiserver.encode import LIST_SHAPES, OBJECT_SHAPES, encode_delivery, encode_item, encode_page, encode_watch_error
@@ -123,7 +125,13 @@ class Pipeline:
             return _status_response(statuses.internal("the server met an error it did not expect; its log has the details"))
 
     async def _serve(self, request: Request, seen: Seen) -> Response | None:
-        user = impersonate(self._authenticator.authenticate(request), request, self._authorizer)
+        try:
+            user = self._authenticator.authenticate(request)
+        except KeysWanted as wanted:
+            with contextlib.suppress(errors.Unauthenticated):
+                await wanted.issuer.fetch()
+            user = self._authenticator.authenticate(request)
+        user = impersonate(user, request, self._authorizer)
         segments = request.segments
         target = resource_target(self._registry, segments) if segments[0] in ("api", "apis") else None
         if target is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atoll.apiserver.admission.chain import AdmissionChain
 from atoll.apiserver.allocate import ServiceAddresses
@@ -16,6 +16,7 @@ from atoll.apiserver.auth.bootstraptokens import BootstrapTokens
 from atoll.apiserver.auth.jwt import TokenSigner
 from atoll.apiserver.auth.reviews import Reviews
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
+from atoll.apiserver.auth.settings import AuthenticationSettings
 from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_service
 from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
@@ -33,6 +34,9 @@ from atoll.apiserver.site import Site
 from atoll.apiserver.streams.proxy import Streams
 from atoll.http import Limits, Request, Response, Server
 from atoll.store import Store, open_store
+
+if TYPE_CHECKING:
+    from atoll.apiserver.auth.frontproxy import FrontProxy
 
 
 class ApiServer:
@@ -80,7 +84,13 @@ class ApiServer:
         if config.service_account_key is not None:
             signer = TokenSigner.load(config.service_account_key)
             tokens = ServiceAccountTokens(core, signer, config.service_account_issuer, core.clock)
-        authenticator = Authenticator(config.tokens, tokens, BootstrapTokens(core, core.clock))
+        authenticator = Authenticator(
+            config.tokens,
+            tokens,
+            BootstrapTokens(core, core.clock),
+            AuthenticationSettings.load(config.authentication, core.clock) if config.authentication else None,
+            _front_proxy(config),
+        )
         self._api = Api(core, Reviews(authenticator, authorizer), tokens)
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
         fairness = Fairness(core)
@@ -117,6 +127,14 @@ class ApiServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._store is not None:
             await self._store.close()
+
+
+def _front_proxy(config: ApiServerConfig) -> FrontProxy | None:
+    if config.front_proxy_ca is None:
+        return None
+    from atoll.apiserver.auth.frontproxy import FrontProxy
+
+    return FrontProxy(config.front_proxy_ca, config.front_proxy_names)
 
 
 class Serving:
@@ -156,5 +174,7 @@ def tls_context(config: ApiServerConfig) -> ssl.SSLContext | None:
     context.set_alpn_protocols(["http/1.1"])
     if config.client_ca is not None:
         context.load_verify_locations(config.client_ca)
+        if config.front_proxy_ca is not None:
+            context.load_verify_locations(config.front_proxy_ca)
         context.verify_mode = ssl.CERT_OPTIONAL
     return context

@@ -9,38 +9,58 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from atoll.apiserver.auth.bootstraptokens import BootstrapTokens
+from atoll.apiserver.auth.jwks import unverified
+from atoll.apiserver.auth.oidc import KeysWanted
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
+from atoll.apiserver.auth.settings import AuthenticationSettings
 from atoll.apiserver.call import ANONYMOUS, AUTHENTICATED, User
 from atoll.apiserver.config import StaticToken
 from atoll.apiserver.machinery import statuses
 from atoll.errors import Unauthenticated
 from atoll.http import Request
 
+if TYPE_CHECKING:
+    from atoll.apiserver.auth.frontproxy import FrontProxy
+
 _BEARER = "bearer "
 
 
 class Authenticator:
+    """`tokens` are known from the start; each other part may be missing."""
+
     def __init__(
-        self, tokens: Mapping[str, StaticToken], accounts: ServiceAccountTokens | None, bootstrap: BootstrapTokens | None = None
+        self,
+        tokens: Mapping[str, StaticToken],
+        accounts: ServiceAccountTokens | None,
+        bootstrap: BootstrapTokens | None = None,
+        settings: AuthenticationSettings | None = None,
+        front_proxy: FrontProxy | None = None,
     ) -> None:
-        self._bootstrap = bootstrap
         self._tokens = tokens
         self._accounts = accounts
+        self._bootstrap = bootstrap
+        settings = settings or AuthenticationSettings()
+        self._issuers = {issuer.url: issuer for issuer in settings.issuers}
+        self._anonymous = settings.anonymous
+        self._front_proxy = front_proxy
 
     def authenticate(self, request: Request) -> User:
-        """Raises StatusError 401 for credentials that are not good."""
+        """Raises StatusError 401 for credentials that are not good; KeysWanted when the token's issuer must be asked for its keys first."""
         certificate = request.peer.certificate
         if certificate:
-            return _certified(certificate)
+            return _certified(certificate) if self._front_proxy is None else self._beyond_proxy(self._front_proxy, certificate, request)
         header = request.headers.get("authorization")
         if not header:
-            return ANONYMOUS
+            return self._nobody(request)
         if header[: len(_BEARER)].lower() != _BEARER:
             raise statuses.unauthorized()
         try:
             return self.token(header[len(_BEARER) :].strip())[0]
+        except KeysWanted:
+            raise
         except Unauthenticated:
             raise statuses.unauthorized() from None
 
@@ -48,12 +68,40 @@ class Authenticator:
         """The user of a bearer token and the audiences it is good for. Raises Unauthenticated."""
         for known, static in self._tokens.items():
             if hmac.compare_digest(known.encode(), token.encode()):
-                return User(static.user, (*static.groups, AUTHENTICATED)), list(audiences or ())
+                return User(static.user, (*static.groups, AUTHENTICATED)), self._own(audiences)
         if self._bootstrap is not None and self._bootstrap.knows(token):
-            return self._bootstrap.authenticate(token), list(audiences or ())
+            return self._bootstrap.authenticate(token), self._own(audiences)
+        issuer = self._issuers.get(str(unverified(token)[1].get("iss"))) if self._issuers else None
+        if issuer is not None:
+            return issuer.authenticate(token), self._own(audiences)
         if self._accounts is None:
             raise Unauthenticated("the token is not known")
         return self._accounts.authenticate(token, audiences)
+
+    def _own(self, audiences: Sequence[str] | None) -> list[str]:
+        """Tokens that name no audience of ours are good for this server alone. Raises Unauthenticated where others are asked for."""
+        if not audiences:
+            return []
+        own = [self._accounts.issuer] if self._accounts is not None else []
+        good = [audience for audience in audiences if audience in own]
+        if not good:
+            raise Unauthenticated("the token is for another audience")
+        return good
+
+    def _nobody(self, request: Request) -> User:
+        if self._anonymous is not None and request.path not in self._anonymous:
+            raise statuses.unauthorized()
+        return ANONYMOUS
+
+    def _beyond_proxy(self, proxy: FrontProxy, certificate: bytes, request: Request) -> User:
+        """A certificate of the proxy's authority speaks for others, and never for itself."""
+        is_proxy = proxy.is_proxy(certificate)
+        if is_proxy is None:
+            return _certified(certificate)
+        user = proxy.user(request) if is_proxy else None
+        if user is None:
+            raise statuses.unauthorized()
+        return user
 
 
 @lru_cache(maxsize=1_024)

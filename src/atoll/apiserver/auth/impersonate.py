@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.rules import Attributes
-from atoll.apiserver.call import AUTHENTICATED, User
+from atoll.apiserver.call import ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, User
 from atoll.apiserver.machinery import statuses
 from atoll.errors import StatusError
 from atoll.http import Request
@@ -46,8 +46,8 @@ def impersonate(user: User, request: Request, authorizer: Authorizer) -> User:
     if name.startswith(_ACCOUNT) and not groups:
         namespace = name.removeprefix(_ACCOUNT).partition(":")[0]
         groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}"]
-    if name != "system:anonymous" and AUTHENTICATED not in groups:
-        groups = [*groups, AUTHENTICATED]
+    if AUTHENTICATED not in groups and UNAUTHENTICATED not in groups:
+        groups = [*groups, UNAUTHENTICATED if name == ANONYMOUS.name else AUTHENTICATED]
     return User(name, tuple(groups), uid or "", {key: tuple(values) for key, values in extra.items()})
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from atoll.apiserver.auth.authenticate import Authenticator
 from atoll.apiserver.auth.authorize import Authorizer
+from atoll.apiserver.auth.oidc import KeysWanted
 from atoll.apiserver.auth.rules import Attributes, Rule
 from atoll.apiserver.call import Call, User
 from atoll.apiserver.machinery import statuses
@@ -32,8 +34,16 @@ class Reviews:
     def serves(self, kind: str) -> bool:
         return kind in self._answers
 
-    def answer(self, call: Call, obj: Object) -> Object:
+    async def answer(self, call: Call, obj: Object) -> Object:
         """The review with its status. Raises StatusError 400."""
+        try:
+            return self._answer(call, obj)
+        except KeysWanted as wanted:
+            with contextlib.suppress(Unauthenticated):
+                await wanted.issuer.fetch()
+            return self._answer(call, obj)
+
+    def _answer(self, call: Call, obj: Object) -> Object:
         metadata = dict(obj.get("metadata") or {})
         metadata["creationTimestamp"] = timestamp_seconds() if obj["kind"] == "SelfSubjectReview" else None
         return {**obj, "metadata": metadata, "status": self._answers[obj["kind"]](call, obj)}
@@ -48,6 +58,8 @@ class Reviews:
             raise statuses.bad_request("token is required for TokenReview in authentication")
         try:
             user, audiences = self._authenticator.token(token, spec.get("audiences"))
+        except KeysWanted:
+            raise
         except Unauthenticated as error:
             return {"user": {}, "error": f"[invalid bearer token, {error}]"}
         return {"authenticated": True, "user": _user_info(user), "audiences": audiences}
