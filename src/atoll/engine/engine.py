@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Iterator
 
 from atoll.build.builder import Builder
@@ -22,12 +23,15 @@ from atoll.engine.events import Events
 from atoll.engine.execs import Execs
 from atoll.engine.services import Services
 from atoll.engine.settings import Settings
+from atoll.errors import Unavailable
 from atoll.http import Router
 from atoll.images import ImageStore, ImageUser
 from atoll.network import Network, Networks
 from atoll.runtime import Runtime
 from atoll.runtime.trust import Trust, host_trust
 from atoll.volumes import Volumes
+
+log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -77,10 +81,19 @@ class Engine:
         self.images.open()
         make_init_layer(self.services.init_layer)
         self.registry.load()
-        await self.runtime.connect()
+        await self._connect_keeper()
         await recover(self.services, self.containers.lifecycle)
         await self._executor.remove_leftovers()
-        self._watcher = asyncio.create_task(watch_keeper(self.services, self.containers.lifecycle), name="watch the keeper")
+        watching = watch_keeper(self.services, self.containers.lifecycle, self.exec.on_other_keeper)
+        self._watcher = asyncio.create_task(watching, name="watch the keeper")
+
+    async def _connect_keeper(self) -> None:
+        """A keeper of older code is followed by one of ours; where that fails, the older one is driven on."""
+        try:
+            await self.runtime.renew()
+        except Unavailable as error:
+            log.warning("the keeper is not renewed: %s", error)
+            await self.runtime.connect()
 
     async def close(self) -> None:
         """Ends the daemon's part; containers run on."""

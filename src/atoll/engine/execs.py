@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,7 @@ from atoll.engine.names import new_id
 from atoll.engine.services import Services
 from atoll.engine.streams import Session, parse_keys
 from atoll.errors import Conflict, InvalidInput, NotFound
-from atoll.runtime import Attach, ExitStatus, StartFailed
+from atoll.runtime import Attach, ExitStatus, RuntimeState, StartFailed
 from atoll.runtime.spec import exec_process
 
 ORPHAN_GRACE_S = 1.0  # for the exits of execs to arrive after that of their container
@@ -161,6 +162,13 @@ class Execs:
             with contextlib.suppress(ValueError):
                 item.container.exec_ids.remove(item.id)
             self.event(item, "exec_die", exitCode=str(status.code))
+
+    def on_other_keeper(self, states: Mapping[str, RuntimeState]) -> None:
+        """A keeper has died: the one that follows has taken over what nobody was attached to, and has ended the rest."""
+        for item in list(self._execs.values()):
+            state = states.get(item.container.id)
+            if item.is_running and item.pid and (state is None or item.id not in state.execs):
+                self._on_exit(ExitStatus(item.container.id, item.id, KILLED, None, oom_killed=False, finished_ns=time.time_ns()))
 
     async def resize(self, exec_id: str, width: int, height: int) -> None:
         item = self.get(exec_id)

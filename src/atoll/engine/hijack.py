@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from atoll.engine.streams import DetachKeys, Session, frame
 from atoll.http import Disconnected, Duplex, Stream
 
+LOST = b"\r\natoll: this session was lost: the keeper that carried it ended. The container runs on; attach or exec again.\r\n"
 HEAD_STEP_S = 0.001
 HEAD_TRIES = 100
 
@@ -47,14 +49,15 @@ async def serve(stream: Duplex, session: Session, *, tty: bool, keys: DetachKeys
 
 
 async def _carry_out(stream: Duplex, session: Session, *, tty: bool) -> None:
-    async for name, data in session.output():
-        if session.is_mute:
-            continue
-        try:
+    with contextlib.suppress(Disconnected):
+        async for name, data in session.output():
+            if session.is_mute:
+                continue
             stream.write(data if tty else frame(name, data))
             await stream.drain()
-        except Disconnected:
-            return
+        if session.attach.is_lost:
+            stream.write(LOST if tty else frame("stderr", LOST))
+            await stream.drain()
 
 
 async def _carry_in(stream: Duplex, session: Session, keys: DetachKeys | None) -> bool:

@@ -33,7 +33,8 @@ def close_others(kept: Collection[int], records: list[Record]) -> None:
         numbers = record.numbers()
         needed.add(record.fd)
         needed.update(numbers[name] for name in DESCRIPTORS)
-    for fd, _ in open_descriptors():
+    # Connections first: a client shall know that it is the keeper that has gone when it sees a stream end.
+    for fd, _ in sorted(open_descriptors(), key=lambda item: (not item[1].startswith("socket:"), item[0])):
         if fd not in needed:
             with contextlib.suppress(OSError):
                 os.close(fd)

@@ -40,7 +40,10 @@ class ExitFiles:
             self._unsaved[bundle] = ending
 
     def forget(self, bundle: str) -> None:
-        self._unsaved.pop(bundle, None)
+        """The exit is known where it has to be."""
+        ending = self._unsaved.pop(bundle, None)
+        if ending is not None:
+            _explain(bundle, ending)
 
     def _retry(self) -> None:
         for bundle, ending in list(self._unsaved.items()):
@@ -50,9 +53,17 @@ class ExitFiles:
                 pass
             except OSError:
                 break
+            else:
+                _explain(bundle, ending)
             del self._unsaved[bundle]
         if self._unsaved:
             self._loop.later(RETRY_S, self._retry)
+
+
+def _explain(bundle: str, ending: dict[str, Any]) -> None:
+    """Said afterwards: the keeper's log lies on the same disk."""
+    lost = f"; {ending['lost_log_bytes']} bytes of its output were lost" if ending["lost_log_bytes"] else ""
+    complain(f"{bundle}: the exit (code {ending['code']}) found the disk full, and was kept in memory{lost}")
 
 
 def _write(path: str, ending: dict[str, Any]) -> None:

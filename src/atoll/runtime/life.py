@@ -222,6 +222,7 @@ class Life:
             "is_unknown": status == UNKNOWN,
             "oom_killed": container.cgroup.oom_kills() > 0,
             "finished_ns": process.ended_ns or time.time_ns(),
+            "lost_log_bytes": 0,
         }
         if process.exec_id is None:
             if not container.has_own_pids:
@@ -229,6 +230,7 @@ class Life:
             process.close_streams()
             if container.log is not None:
                 container.log.close()
+                ending["lost_log_bytes"] = container.log.lost_bytes
             container.paused = False
             self.exit_files.save(container.bundle, ending)
         else:

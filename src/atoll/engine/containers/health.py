@@ -21,7 +21,7 @@ from atoll.engine.names import new_id
 from atoll.engine.services import Services
 from atoll.engine.streams import Session
 from atoll.errors import AtollError, Conflict, NotFound
-from atoll.runtime import Attach
+from atoll.runtime import Attach, KeeperLost
 from atoll.runtime.spec import exec_process
 
 INTERVAL_NS = 30 * units.NS
@@ -70,8 +70,9 @@ class Probe:
         while True:
             await asyncio.sleep(self._start_interval if self._is_starting else self._interval)
             begun = time.time_ns()
-            code, output = await self._check()
-            self.record(code, output, begun, time.time_ns())
+            result = await self._check()
+            if result is not None:
+                self.record(*result, begun, time.time_ns())
 
     def record(self, code: int, output: bytes, begun_ns: int, ended_ns: int) -> None:
         """Takes one result into account."""
@@ -93,7 +94,8 @@ class Probe:
         if self.status != before:
             self._services.container_event(self._container, f"health_status: {self.status}")
 
-    async def _check(self) -> tuple[int, bytes]:
+    async def _check(self) -> tuple[int, bytes] | None:
+        """Exit code and output; None where the keeper was replaced in the middle, which says nothing of the container."""
         kind, *words = self._test
         if kind == "CMD-SHELL":
             words = [*(self._container.record.config["Shell"] or ["/bin/sh", "-c"]), *words]
@@ -114,6 +116,8 @@ class Probe:
                 await runtime.signal(container_id, 9, exec_id=exec_id)
             return FAILED_EXIT, b"Health check exceeded timeout (%gs)" % self._timeout
         except AtollError as error:
+            if session.attach.is_lost or isinstance(error, KeeperLost):
+                return None
             return FAILED_EXIT, str(error).encode()
         finally:
             session.close()

@@ -13,7 +13,9 @@ import logging
 import signal as signals
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -33,6 +35,7 @@ log = logging.getLogger(__name__)
 
 EXIT_UNKNOWN = "the container ended unseen, with its keeper or with the machine: its exit code is not known"
 STOP_TIMEOUT_S = 10  # Docker's default grace
+WRITE_AGAIN_S = 1.0  # after a row found the disk full
 KILL_WAIT_S = 10.0  # a killed process that is still there after this long hangs in the kernel
 
 
@@ -46,6 +49,7 @@ class Lifecycle:
         self._remove = remove
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
+        self._is_writing_later = False
         services.runtime.on_exit.append(self._on_exit)
 
     # start --------------------------------------------------------------------------------------------------------------------------
@@ -73,7 +77,7 @@ class Lifecycle:
                 code = error.exit_code if isinstance(error, StartFailed) else 128
                 status = before.status if before.status is not Status.RESTARTING else Status.EXITED
                 finished = time.time_ns() if before.started_ns else 0
-                container.save(status=status, exit_code=code, error=str(error), finished_ns=finished, endpoints={}, pid=0)
+                self.settle(container, status=status, exit_code=code, error=str(error), finished_ns=finished, endpoints={}, pid=0)
                 if isinstance(error, StartFailed):
                     self._services.container_event(container, "die", exitCode=str(code))
                 if container.auto_remove:
@@ -108,6 +112,8 @@ class Lifecycle:
             image = services.images.resolve(record.image)
             rootfs = layers.overlay(services.images, image, services.init_layer, container.paths.upper, container.paths.work)
             log_max_size, log_max_files = rotation(record.host["LogConfig"])
+            if container.is_unsaved:
+                await self._let_go(container)  # of the run before
             pid = await services.runtime.start(
                 container.id,
                 container.paths.root,
@@ -124,7 +130,9 @@ class Lifecycle:
             await services.networker.disconnect(container)
             self._unmount_volumes(container)
             raise
-        container.save(status=Status.RUNNING, pid=pid, started_ns=time.time_ns(), endpoints=endpoints, exit_code=0, oom_killed=False)
+        self.settle(
+            container, status=Status.RUNNING, pid=pid, started_ns=time.time_ns(), endpoints=endpoints, exit_code=0, oom_killed=False
+        )
         services.container_event(container, "start")
         health.begin(container, services)
 
@@ -192,36 +200,64 @@ class Lifecycle:
             if not container.is_up:
                 return  # recovery was there first
             health.end(container)
-            container.save(
-                status=Status.EXITED,
-                pid=0,
-                exit_code=status.code,
-                error=EXIT_UNKNOWN if status.is_unknown else container.record.error,
-                oom_killed=status.oom_killed,
-                finished_ns=status.finished_ns,
-                endpoints={},
-            )
+            again = self._settle_end(container, status)
             try:
                 await services.networker.disconnect(container)
                 self._unmount_volumes(container)
-            except AtollError:
+            except (AtollError, OSError):
                 log.exception("container %s has ended, but not all of it could be taken down", container.id[:12])
             container.exec_ids.clear()
             if status.oom_killed:
                 services.container_event(container, "oom")
             seconds = max(0, container.record.finished_ns - container.record.started_ns) // units.NS
             services.container_event(container, "die", exitCode=str(status.code), execDuration=str(seconds))
-            again = restart.wants_restart(container.record)
             if again:
                 container.restart_delay_s = restart.next_delay(container.record, container.restart_delay_s)
-                container.save(status=Status.RESTARTING, restart_count=container.record.restart_count + 1)
+                self.settle(container, status=Status.RESTARTING)
                 container.restart_task = asyncio.create_task(self._restart_later(container), name=f"restart {container.id[:12]}")
             container.exited(status)
-            with contextlib.suppress(NotFound, KeeperLost):
-                await services.runtime.delete(container.id)  # cgroups; nobody waits for them
-                container.is_kept = False
+            if not container.is_unsaved:  # else the keeper is the one to know how it ended, should we die
+                await self._let_go(container)
         if not again and container.auto_remove and not container.is_restarting:
             await self._remove(container)
+
+    def _settle_end(self, container: Container, status: ExitStatus) -> bool:
+        """The row of its end; whether the policy starts it again, which is counted in the same write."""
+        changes: dict[str, Any] = {
+            "status": Status.EXITED,
+            "pid": 0,
+            "exit_code": status.code,
+            "error": EXIT_UNKNOWN if status.is_unknown else container.record.error,
+            "oom_killed": status.oom_killed,
+            "finished_ns": status.finished_ns,
+            "endpoints": {},
+        }
+        again = restart.wants_restart(replace(container.record, **changes))
+        self.settle(container, **changes, restart_count=container.record.restart_count + again)
+        return again
+
+    async def _let_go(self, container: Container) -> None:
+        with contextlib.suppress(NotFound, KeeperLost):
+            await self._services.runtime.delete(container.id)  # cgroups; nobody waits for them
+            container.is_kept = False
+
+    def settle(self, container: Container, **changes: Any) -> None:
+        """Of what has happened: a row that finds no room on the disk is written as soon as there is."""
+        if not container.settle(**changes) and not self._is_writing_later:
+            self._is_writing_later = True
+            self._spawn(self._write_later(), "rows that the disk had no room for")
+
+    async def _write_later(self) -> None:
+        try:
+            while unsaved := [container for container in self._services.registry if container.is_unsaved]:
+                await asyncio.sleep(WRITE_AGAIN_S)
+                for container in unsaved:
+                    if container.is_unsaved and not container.removed and container.settle():
+                        log.warning("container %s: its row is written now", container.id[:12])
+                        if not container.is_up:
+                            await self._let_go(container)
+        finally:
+            self._is_writing_later = False
 
     async def _restart_later(self, container: Container) -> None:
         try:

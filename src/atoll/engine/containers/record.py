@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import Any
 
 import orjson
 
-from atoll.errors import NotFound
+from atoll.errors import NotFound, SystemFailure
 from atoll.runtime import Attach, ExitStatus
+
+log = logging.getLogger(__name__)
 
 
 class Status(enum.StrEnum):
@@ -125,6 +128,7 @@ class Container:
         self.secrets: tuple[str, ...] = ()  # variables that no record keeps: of a build's step
         self.is_kept = True  # the keeper may know it; until it has said otherwise
         self.removed = False
+        self.is_unsaved = False  # the row on the disk is older than the record
 
     @property
     def id(self) -> str:
@@ -166,12 +170,27 @@ class Container:
         return labels
 
     def save(self, **changes: Any) -> Record:
-        """Makes `changes` to the record and writes its row."""
+        """Makes `changes` to the record and writes its row. Raises SystemFailure where the disk is full; nothing has changed then."""
         if self.removed:
             raise NotFound(f"No such container: {self.id}")
-        self.record = replace(self.record, **changes)
-        self._write(self.record)
-        return self.record
+        changed = replace(self.record, **changes)
+        self._write(changed)
+        self.record = changed
+        self.is_unsaved = False
+        return changed
+
+    def settle(self, **changes: Any) -> bool:
+        """As `save`, of what has happened whatever the disk says: False where the row is to be written later (`is_unsaved`)."""
+        try:
+            self.save(**changes)
+        except SystemFailure as error:
+            if not self.is_unsaved:
+                log.warning(
+                    "container %s is %s now, but that cannot be written: %s", self.id[:12], changes.get("status", self.status), error
+                )
+            self.record = replace(self.record, **changes)
+            self.is_unsaved = True
+        return not self.is_unsaved
 
     def begin(self, **changes: Any) -> None:
         """Makes `changes` to the record in memory: an act begins, whose end `save` will tell."""

@@ -12,6 +12,7 @@ import logging
 import shutil
 import signal as signals
 import time
+from collections.abc import Callable, Mapping
 
 from atoll.engine.containers import health, restart
 from atoll.engine.containers.lifecycle import Lifecycle, NotModified
@@ -21,7 +22,7 @@ from atoll.engine.services import Services
 from atoll.errors import AtollError, Conflict, NotFound
 from atoll.runtime import ExitStatus, RuntimeState
 
-RECONNECT_S = 0.1  # to wait before the first attempt; doubled up to the most
+RECONNECT_S = 0.01  # to wait before the first attempt; doubled up to the most
 RECONNECT_MAX_S = 5.0
 
 log = logging.getLogger(__name__)
@@ -49,13 +50,17 @@ async def recover(services: Services, lifecycle: Lifecycle) -> None:
     await asyncio.gather(*starts)
 
 
-async def watch_keeper(services: Services, lifecycle: Lifecycle) -> None:
-    """Runs until cancelled. When the keeper is lost, its successor is asked what is left, and what is not has ended."""
+async def watch_keeper(services: Services, lifecycle: Lifecycle, on_list: Callable[[Mapping[str, RuntimeState]], None]) -> None:
+    """Runs until cancelled. When the keeper is lost, its successor is asked what it has taken over, and what it has not has ended.
+
+    `on_list` is told what it has, too.
+    """
     while True:
         async for _ in services.runtime.events():
             pass  # exits reach the lifecycle by its callback; here only the end of the stream counts
         log.warning("the keeper went away")
         states = await _reconnected(services)
+        on_list(states)
         for container in services.registry:
             state = states.get(container.id)
             if container.is_up and not _is_alive(state):
@@ -95,14 +100,16 @@ async def _recover(services: Services, lifecycle: Lifecycle, container: Containe
     if state is not None and _is_alive(state):
         paused = state.status == "paused"
         started_ns = container.record.started_ns if status in UP else state.started_ns
-        container.save(status=Status.PAUSED if paused else Status.RUNNING, pid=state.pid, started_ns=started_ns or state.started_ns)
+        lifecycle.settle(
+            container, status=Status.PAUSED if paused else Status.RUNNING, pid=state.pid, started_ns=started_ns or state.started_ns
+        )
         health.begin(container, services)
     elif status in UP or (state is not None and state.exit is not None):
-        container.save(status=Status.RUNNING, started_ns=container.record.started_ns or (state.started_ns if state else 0))
+        lifecycle.settle(container, status=Status.RUNNING, started_ns=container.record.started_ns or (state.started_ns if state else 0))
         ended = state.exit if state is not None else None
         await _end(lifecycle, container, ended or _lost(container))
     elif status is Status.RESTARTING:
-        container.save(status=Status.EXITED, pid=0, endpoints={})
+        lifecycle.settle(container, status=Status.EXITED, pid=0, endpoints={})
 
 
 def _lost(container: Container) -> ExitStatus:

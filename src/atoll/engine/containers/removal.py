@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atoll.engine.containers.record import Container, Status
 from atoll.engine.services import Services
-from atoll.errors import Conflict, InUse, NotFound
+from atoll.errors import Conflict, InUse, NotFound, SystemFailure
 
 
 async def remove(services: Services, container: Container, *, force: bool = False, volumes: bool = False) -> None:
@@ -33,7 +33,11 @@ async def remove(services: Services, container: Container, *, force: bool = Fals
         removal = asyncio.get_running_loop().run_in_executor(None, _remove_directory, container.paths.root)
         if not is_small:
             await removal  # whoever removes it wants the space
-        services.registry.forget(container)  # a directory without a row is taken away at the next start
+        try:
+            services.registry.forget(container)  # a directory without a row is taken away at the next start
+        except SystemFailure:  # the disk is full
+            await removal
+            services.registry.forget(container)
         for attach in container.take_pending():
             attach.release_keeper_ends()
         services.container_event(container, "destroy")
