@@ -420,3 +420,40 @@ def test_a_part_of_a_source_is_found_inside_it(box, tmp_path):
             await box.start(box.bundle(["true"], mounts=mount("absolute")))
 
     box(body)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda config: config["process"].update(rlimits=[{"type": "RLIMIT_NOFILE", "soft": 5, "hard": 5}] * 2), "given twice"),
+        (
+            lambda config: config["process"].update(rlimits=[{"type": "RLIMIT_TEST", "soft": 5, "hard": 5}]),
+            "invalid rlimit type: RLIMIT_TEST",
+        ),
+    ],
+)
+def test_rlimits_that_cannot_be(box, edit, message):
+    async def body(box):
+        with pytest.raises(InvalidInput, match=message):
+            await box.run(["true"], edit=edit)
+
+    box(body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "message"),
+    [
+        ("network", "/proc/self/ns/ipc", "Invalid argument"),  # of another type
+        ("ipc", "/no/such/namespace", "No such file"),
+        ("uts", "/etc/passwd", "Invalid argument"),  # none at all
+        ("pid", "/proc/self/ns/net", "Invalid argument"),
+        ("pid", "/no/such/namespace", "No such file"),
+    ],
+)
+def test_namespaces_that_cannot_be_joined(box, kind, path, message):
+    async def body(box):
+        with pytest.raises(StartFailed, match=message):
+            await box.run(["true"], namespaces={**PRIVATE_NAMESPACES, kind: path})
+        assert (await box.sh("echo $$")) == "1\n"
+
+    box(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 
 import pytest
 
@@ -215,6 +216,27 @@ def test_exec_with_a_terminal(any_box):
             await box.runtime.exec(name, "t", process, attach=attach)
             assert (await asyncio.wait_for(box.read_all(attach.stdout), 10)).startswith(b"/dev/pts/")
         assert (await box.runtime.wait(name, "t")).code == 0
+
+    any_box(body)
+
+
+def test_the_next_keeper_takes_them_over(any_box, tmp_path):
+    place = tmp_path / "stopped"
+
+    async def body(box):
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo poststop > {place}"]}
+        script = "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.02; done"
+        name = box.bundle(["sh", "-c", script], edit=lambda config: config.update(hooks={"poststop": [hook]}))
+        pid = await box.start(name)
+        os.kill(int((box.instance.run / "keeper.pid").read_text()), signal.SIGKILL)
+        waiting = asyncio.create_task(box.runtime.wait(name))
+        assert [(state.id, state.pid, state.status) for state in await box.runtime.list()] == [(name, pid, "running")]
+        assert (await box.exec(name, ["echo", "inside"]))[1] == b"inside\n"
+        await box.runtime.signal(name, signal.SIGTERM)
+        assert (await asyncio.wait_for(waiting, 5)).code == 7
+        assert box.output(name) == "up\nbye\n"
+        await box.runtime.delete(name)
+        assert place.read_text() == "poststop\n"
 
     any_box(body)
 

@@ -19,7 +19,11 @@ from atoll.runtime.users import User
 
 def set_limits(process: Mapping[str, Any]) -> None:
     """Resource limits and the OOM score. A hard limit above ours is cut to ours where we may not raise it (no CAP_SYS_RESOURCE)."""
+    seen = set()
     for limit in process.get("rlimits") or ():
+        if limit["type"] in seen:
+            raise InvalidInput(f"the rlimit {limit['type']} is given twice")
+        seen.add(limit["type"])
         number = getattr(resource, limit["type"], None)
         if number is None:
             raise InvalidInput(f"invalid rlimit type: {limit['type']}")
