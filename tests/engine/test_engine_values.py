@@ -208,7 +208,7 @@ def test_the_image_fills_what_the_user_leaves_open():
     adopt(
         config, FakeImage(Env=["A=1", "B=1"], Labels={"x": "base", "y": "base"}, User="other", WorkingDir="/w", ExposedPorts={"80/tcp": {}})
     )
-    assert config["Env"] == ["A=1", "B=2"]
+    assert config["Env"] == ["B=2", "A=1"]
     assert config["Labels"] == {"x": "mine", "y": "base"}
     assert (config["User"], config["WorkingDir"], config["ExposedPorts"]) == ("me", "/w", {"80/tcp": {}})
 

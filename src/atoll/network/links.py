@@ -26,6 +26,9 @@ DEFAULT_MTU = 1500  # bytes; Ethernet's, and Docker's
 _SYSCTL = Path("/proc/sys/net")
 
 
+LINK_LOCAL = IPv4Network("169.254.0.0/16")  # RFC 3927
+
+
 def bridge_prefix(instance_id: str) -> str:
     return f"at{instance_id}"
 
@@ -122,6 +125,8 @@ class Links:
                     )
                 inside.set_up(link.index)
                 inside.add_address(link.index, IPv4Interface(f"{endpoint.address}/{endpoint.prefix}"))
+                for address in endpoint.link_local:
+                    inside.add_address(link.index, IPv4Interface(f"{address}/{LINK_LOCAL.prefixlen}"))
                 if is_way_out:
                     inside.set_default_route(endpoint.gateway, link.index)
         except BaseException:

@@ -90,6 +90,7 @@ class Endpoint:
     hostname: str = ""
     links: dict[str, str] = field(default_factory=dict)  # alias that this container alone knows to name on the network (--link)
     has_names: bool = False  # served by the embedded name service
+    link_local: tuple[str, ...] = ()  # further addresses of the interface, in 169.254.0.0/16
     ports: tuple[PublishedPort, ...] = ()
 
     @property
@@ -124,4 +125,12 @@ PREDEFINED = ("bridge", "host", "none")
 def endpoint_from_json(value: dict[str, Any]) -> Endpoint:
     """Of what `dataclasses.asdict` made of one. Raises TypeError, KeyError or ValueError where it is something else."""
     ports = tuple(PublishedPort(**port) for port in value["ports"])
-    return Endpoint(**{**value, "aliases": tuple(value["aliases"]), "dns": tuple(value["dns"]), "ports": ports})
+    return Endpoint(
+        **{
+            **value,
+            "aliases": tuple(value["aliases"]),
+            "dns": tuple(value["dns"]),
+            "link_local": tuple(value.get("link_local", ())),
+            "ports": ports,
+        }
+    )

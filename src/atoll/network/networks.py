@@ -12,6 +12,7 @@ import logging
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,7 @@ class Networks:
         dns: Sequence[str] = (),
         links: Mapping[str, str] | None = None,
         options: Mapping[str, str] | None = None,
+        link_local: Sequence[str] = (),
         names: bool = True,
         scope: str = ENGINE,
     ) -> Endpoint:
@@ -194,8 +196,8 @@ class Networks:
 
         `netns` may be None on "host" and "none" only. `dns` are the container's own upstream servers (--dns) for the embedded name service,
         which `names=False` leaves out; `links` are names that this container alone has for others, alias to name; `options` the endpoint's
-        driver options. Of a container's networks the first one that is not internal gives the default route, unless another's `priority` is
-        higher.
+        driver options; `link_local` further addresses of the interface. Of a container's networks the first one that is not internal gives
+        the default route, unless another's `priority` is higher.
         """
         found = self.get(network)
         mine = self._state.of_container(container_id)
@@ -213,6 +215,7 @@ class Networks:
             priority=priority,
             dns=tuple(dns),
             links={alias.lower(): name for alias, name in (links or {}).items()},
+            link_local=tuple(_link_local(address) for address in link_local),
         )
         if found.driver == "bridge":
             if netns is None:
@@ -304,3 +307,13 @@ class Networks:
 
     def _namespaces(self, scope: str = "*") -> Sequence[Path]:
         return sorted((self._instance.run / "netns").glob(f"{scope}/*"))
+
+
+def _link_local(address: str) -> str:
+    """Raises InvalidInput for what is no IPv4 address of that range."""
+    try:
+        if IPv4Address(address) in links.LINK_LOCAL:
+            return address
+    except ValueError:
+        pass
+    raise InvalidInput(f"invalid link-local address {address!r}: it must lie in {links.LINK_LOCAL}")

@@ -230,6 +230,8 @@ def host_config(body: Any) -> dict[str, Any]:
     if host["MemorySwappiness"] == -1:  # the docker CLI's "not set"
         host["MemorySwappiness"] = None
     host["PortBindings"] = port_bindings(host["PortBindings"])
+    if host["Memory"] > 0 and not host["MemorySwap"]:
+        host["MemorySwap"] = 2 * host["Memory"]  # as much swap as memory
     host["LogConfig"] = log_config(host["LogConfig"])
     host["RestartPolicy"] = restart_policy(host["RestartPolicy"])
     if host["AutoRemove"] and host["RestartPolicy"]["Name"] not in {"", "no"}:

@@ -117,12 +117,15 @@ class Containers:
             if container.auto_remove and given["RestartPolicy"]["Name"] not in {"", "no"}:
                 raise Conflict("Restart policy cannot be updated because AutoRemove is enabled for the container")
         async with container.lock:
-            host = {**container.record.host, **given}
+            before = container.record.host
+            host = {**before, **given}
+            if given.get("Memory", 0) > 0 and not given.get("MemorySwap"):
+                _check_swap(given["Memory"], before["MemorySwap"])
+                host["MemorySwap"] = before["MemorySwap"] or 2 * given["Memory"]
             check_resources(host)
+            changed = {name for name in RESOURCES if host[name] != before[name]} | (set(given) & set(RESOURCES))
             if container.is_up:
-                await self._services.runtime.update(
-                    container.id, from_host_config({name: host[name] for name in given if name in RESOURCES})
-                )
+                await self._services.runtime.update(container.id, from_host_config({name: host[name] for name in changed}))
             container.save(host=host)
         self._services.container_event(container, "update")
 
@@ -187,7 +190,9 @@ class Containers:
         container = self.get(reference)
         if not container.is_up:
             raise Conflict(f"container {container.id} is not running")
-        return await top(await self._services.runtime.pids(container.id), arguments)
+        rows = await top(await self._services.runtime.pids(container.id), arguments)
+        self._services.container_event(container, "top")
+        return rows
 
     async def logs(
         self,
@@ -274,3 +279,9 @@ class Containers:
             "ContainersPaused": paused,
             "ContainersStopped": total - running - paused,
         }
+
+
+def _check_swap(memory: int, swap: int) -> None:
+    """Raises InvalidInput, in Docker's words, where new memory alone would pass the limit of memory and swap together."""
+    if 0 < swap < memory:
+        raise InvalidInput("Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time")

@@ -25,7 +25,7 @@ from atoll.engine.names import new_id
 from atoll.engine.services import Services
 from atoll.errors import InvalidInput, NotFound
 from atoll.images import Image, Platform
-from atoll.runtime.spec import capability_set, merge_env
+from atoll.runtime.spec import capability_set
 
 MIN_HEALTH_NS = 1_000_000  # a millisecond
 
@@ -144,7 +144,10 @@ def adopt(config: dict[str, Any], image: Image) -> None:
             config["Cmd"] = base.get("Cmd") or None
     elif config["Entrypoint"] in ([], [""]):
         config["Entrypoint"] = None
-    config["Env"] = merge_env(base.get("Env") or [], config["Env"] or [])
+    # A name without "=" stays: it takes the variable away when the container starts.
+    own = config["Env"] or []
+    named = {item.partition("=")[0] for item in own}
+    config["Env"] = [*own, *(item for item in base.get("Env") or [] if item.partition("=")[0] not in named)]
     for name in ("WorkingDir", "User", "StopSignal"):
         config[name] = config[name] or base.get(name) or ""
     config["Labels"] = {**(base.get("Labels") or {}), **config["Labels"]}

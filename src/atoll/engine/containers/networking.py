@@ -46,8 +46,8 @@ def check(config: Mapping[str, Any], host: Mapping[str, Any], wanted: Mapping[st
         if settings is not None and not isinstance(settings, dict):
             raise InvalidInput(f"invalid JSON: field NetworkingConfig.EndpointsConfig.{name}: must be an object")
         asked = (settings or {}).get("IPAMConfig") or {}
-        if asked.get("IPv6Address") or asked.get("LinkLocalIPs"):
-            raise NotSupported("networks have IPv4 addresses only: --ip6 and --link-local-ip are not supported")
+        if asked.get("IPv6Address"):
+            raise NotSupported("networks have IPv4 addresses only: --ip6 is not supported")
 
 
 def wanted_networks(host: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,6 +172,7 @@ class Networker:
             dns=host["Dns"] or (),
             links=dict(_aliased(settings.get("Links"))),
             options=settings.get("DriverOpts") or {},
+            link_local=(settings.get("IPAMConfig") or {}).get("LinkLocalIPs") or (),
         )
 
     def _settings(self, container: Container) -> dict[str, Any]:

@@ -18,11 +18,9 @@ async def remove(services: Services, container: Container, *, force: bool = Fals
     async with container.lock:
         if container.removed:
             return
+        if not force and (container.is_up or container.shown is Status.RESTARTING):
+            raise Conflict(f'cannot remove container "/{container.name}": container is {_why_not(container.shown)}')
         if container.is_up:
-            if not force:
-                raise Conflict(
-                    f'cannot remove container "/{container.name}": container is running: stop the container before removing or force remove'
-                )
             raise InUse(f"container {container.id} still runs")
         container.begin(status=Status.REMOVING)
         if container.is_kept:
@@ -44,6 +42,12 @@ async def remove(services: Services, container: Container, *, force: bool = Fals
         container.gone()
     if volumes:
         remove_anonymous_volumes(services, container)
+
+
+def _why_not(status: Status) -> str:
+    if status is Status.PAUSED:
+        return "paused and must be unpaused first"
+    return f"{status.value}: stop the container before removing or force remove"
 
 
 def _has_written(container: Container) -> bool:
