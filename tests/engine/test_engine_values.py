@@ -407,3 +407,10 @@ def test_shared_propagation_needs_a_shared_mount(tmp_path):
     row = {"propagation": "rshared", "source": "/proc/sys"}
     with pytest.raises(InvalidInput, match="path /proc/sys is mounted on /proc but it is not a shared mount"):
         check_shared([row])
+
+
+@pytest.mark.parametrize("body", [{"CpusetMems": "9999"}, {"CpusetMems": "x"}, {"CpusetCpus": "9999"}, {"CpusetCpus": "0-"}])
+def test_processors_and_memory_that_are_not_there(body):
+    with pytest.raises(InvalidInput, match=r"not available|Invalid value"):
+        host_config(body)
+    assert host_config({"CpusetMems": "0", "CpusetCpus": "0"})["CpusetMems"] == "0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import os
@@ -163,6 +164,11 @@ def test_a_node_whose_driver_is_not_loaded(tmp_path):
         ({"containerEdits": {"mounts": [{"containerPath": "/x"}]}}, "hostPath"),
         ({"containerEdits": {"hooks": [{"hookName": "never", "path": "/x"}]}}, "hookName"),
         ({"containerEdits": {"additionalGids": ["x"]}}, "must be a number"),
+        ({"containerEdits": {"deviceNodes": [{"path": "/x", "major": "1"}]}}, "major of /x must be a number"),
+        ({"containerEdits": {"deviceNodes": [{"path": "/x", "hostPath": 5}]}}, "hostPath of /x"),
+        ({"containerEdits": {"mounts": [{"hostPath": "/x", "containerPath": "/x", "options": "ro"}]}}, "list of strings"),
+        ({"containerEdits": {"hooks": [{"hookName": "prestart", "path": "/x", "args": [1]}]}}, "lists of strings"),
+        ({"containerEdits": {"intelRdt": 5}}, "intelRdt must be an object"),
     ],
 )
 def test_files_that_are_none_are_passed_over_and_named(tmp_path, change, message):
@@ -185,3 +191,36 @@ def test_files_that_are_none_are_passed_over_and_named(tmp_path, change, message
 )
 def test_qualified_names(text, expected):
     assert is_qualified(text) is expected
+
+
+JUNK = (None, 0, -1, 1 << 70, "", "x", [], [1], ["x"], {}, {"x": 1}, True, 1.5)
+
+
+def test_no_junk_breaks_it(tmp_path):
+    """Whatever stands in a field: the file is passed over and named, or the device can be given or is refused, by an error of ours."""
+    fields = {
+        "": ("cdiVersion", "kind", "devices", "containerEdits"),
+        "containerEdits": ("env", "deviceNodes", "mounts", "hooks", "additionalGids", "intelRdt", "netDevices"),
+        "deviceNodes": ("path", "hostPath", "type", "major", "minor", "fileMode", "permissions", "uid", "gid"),
+        "mounts": ("hostPath", "containerPath", "options", "type"),
+        "hooks": ("hookName", "path", "args", "env", "timeout"),
+    }
+    base = {
+        "deviceNodes": {"path": "/dev/zero"},
+        "mounts": {"hostPath": "/x", "containerPath": "/x"},
+        "hooks": {"hookName": "prestart", "path": "/x"},
+    }
+    for section, names in fields.items():
+        for name in names:
+            for junk in JUNK:
+                spec = copy.deepcopy(GPU)
+                if section == "":
+                    spec[name] = junk
+                elif section == "containerEdits":
+                    spec["containerEdits"][name] = junk
+                else:
+                    spec["containerEdits"][section] = [{**base[section], name: junk}]
+                found = catalogue(tmp_path, spec)
+                assert found.problems or found.devices
+                with contextlib.suppress(InvalidInput, NotSupported):
+                    found.apply(default_spec(args=["true"]), ["vendor.com/gpu=10"])

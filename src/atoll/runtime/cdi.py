@@ -135,19 +135,30 @@ def _edits(raw: Any, where: str) -> Mapping[str, Any]:
         if not isinstance(variable, str) or "=" not in variable[1:]:
             raise InvalidInput(f"{where}: the variable {variable!r} must be NAME=value")
     for node in _objects(edits.get("deviceNodes"), f"{where}: deviceNodes"):
-        if not _is_path(node.get("path")) or node.get("type", "") not in {"", *_KINDS_OF_NODE}:
+        if not _is_path(node.get("path")) or node.get("type") not in (None, "", *_KINDS_OF_NODE):
             raise InvalidInput(f"{where}: a device node needs an absolute path, and a type of b, c, u or p if any")
-        if set(node.get("permissions", "")) - set("rwm"):
+        if not isinstance(node.get("permissions", ""), str) or set(node.get("permissions", "")) - set("rwm"):
             raise InvalidInput(f"{where}: permissions of {node['path']} must be of r, w and m")
+        if not _is_path(node.get("hostPath", "/")):
+            raise InvalidInput(f"{where}: the hostPath of {node['path']} must be absolute")
+        for name in ("major", "minor", "fileMode", "uid", "gid"):
+            if not _is_number(node.get(name, 0)):
+                raise InvalidInput(f"{where}: {name} of {node['path']} must be a number")
     for mount in _objects(edits.get("mounts"), f"{where}: mounts"):
-        if not mount.get("hostPath") or not _is_path(mount.get("containerPath")):
+        if not mount.get("hostPath") or not isinstance(mount["hostPath"], str) or not _is_path(mount.get("containerPath")):
             raise InvalidInput(f"{where}: a mount needs a hostPath, and a containerPath that is absolute")
+        if not _are_texts(mount.get("options")) or not isinstance(mount.get("type", ""), str):
+            raise InvalidInput(f"{where}: options of the mount at {mount['containerPath']} must be a list of strings, its type a string")
     for hook in _objects(edits.get("hooks"), f"{where}: hooks"):
         if hook.get("hookName") not in HOOKS or not _is_path(hook.get("path")):
             raise InvalidInput(f"{where}: a hook needs an absolute path, and a hookName of {', '.join(HOOKS)}")
+        if not _are_texts(hook.get("args")) or not _are_texts(hook.get("env")) or not _is_number(hook.get("timeout", 0)):
+            raise InvalidInput(f"{where}: of the hook {hook['path']} args and env must be lists of strings, timeout a number")
     for group in _list(edits.get("additionalGids"), f"{where}: additionalGids"):
-        if not isinstance(group, int) or group < 0:
+        if not _is_number(group):
             raise InvalidInput(f"{where}: the group {group!r} must be a number")
+    if not isinstance(edits.get("intelRdt") or {}, dict):
+        raise InvalidInput(f"{where}: intelRdt must be an object")
     return edits
 
 
@@ -167,7 +178,7 @@ def _edit(config: dict[str, Any], edits: Mapping[str, Any], path: str) -> None:
         made = {"destination": mount["containerPath"], "type": kind, "source": mount["hostPath"], "options": options}
         config["mounts"] = [*(other for other in config.get("mounts") or () if other["destination"] != made["destination"]), made]
     for hook in edits.get("hooks") or ():
-        fields = {name: hook[name] for name in ("path", "args", "env", "timeout") if hook.get(name) is not None}
+        fields = {name: hook[name] for name in ("path", "args", "env", "timeout") if hook.get(name)}
         config.setdefault("hooks", {}).setdefault(hook["hookName"], []).append(fields)
     groups = [group for group in edits.get("additionalGids") or () if group]
     if groups:
@@ -183,7 +194,7 @@ def _edit(config: dict[str, Any], edits: Mapping[str, Any], path: str) -> None:
 def _add_node(config: dict[str, Any], node: Mapping[str, Any], path: str) -> None:
     """What the file does not say of a node is looked up at the host's."""
     linux = config["linux"]
-    kind, major, minor, mode = node.get("type", ""), node.get("major", 0), node.get("minor", 0), node.get("fileMode")
+    kind, major, minor, mode = node.get("type") or "", node.get("major", 0), node.get("minor", 0), node.get("fileMode")
     if not kind or (kind != "p" and not (major or minor)):
         on_host = node.get("hostPath") or node["path"]
         try:
@@ -263,6 +274,14 @@ def _objects(value: Any, where: str) -> list[dict[str, Any]]:
     if not all(isinstance(item, dict) for item in found):
         raise InvalidInput(f"{where} must be a list of objects")
     return found
+
+
+def _are_texts(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32
 
 
 def _is_path(value: Any) -> bool:

@@ -273,8 +273,8 @@ def check_resources(host: Mapping[str, Any]) -> None:
     available = os.cpu_count() or 1
     if host["NanoCpus"] < 0 or host["NanoCpus"] > available * NS:
         raise InvalidInput(f"range of CPUs is from 0.01 to {available}.00, as there are only {available} CPUs available")
-    if host["CpusetCpus"]:
-        _check_cpuset(host["CpusetCpus"], available)
+    _check_cpuset("cpus", host["CpusetCpus"], available)
+    _check_cpuset("mems", host["CpusetMems"], 1 + _last_memory_node() if host["CpusetMems"] else 0)
     if host["CpuPeriod"] and not 1000 <= host["CpuPeriod"] <= 1_000_000:
         raise InvalidInput("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
     if 0 < host["CpuQuota"] < 1000:
@@ -286,11 +286,20 @@ def check_resources(host: Mapping[str, Any]) -> None:
             raise InvalidInput(f"ulimit soft limit must be less than or equal to hard limit: {limit.get('Soft')} > {limit.get('Hard')}")
 
 
-def _check_cpuset(text: str, available: int) -> None:
-    if not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*", text, re.ASCII):
-        raise InvalidInput(f"Invalid value {text} for cpuset cpus")
+def _check_cpuset(kind: str, text: str, available: int) -> None:
+    if text and not re.fullmatch(r"[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*", text, re.ASCII):
+        raise InvalidInput(f"Invalid value {text} for cpuset {kind}")
     if any(int(number) >= available for number in re.findall(r"[0-9]+", text)):
-        raise InvalidInput(f"Requested CPUs are not available - requested {text}, available: 0-{available - 1}")
+        what = {"cpus": "CPUs", "mems": "memory nodes"}[kind]
+        raise InvalidInput(f"Requested {what} are not available - requested {text}, available: 0-{available - 1}")
+
+
+def _last_memory_node() -> int:
+    try:
+        with open("/sys/devices/system/node/online", encoding="ascii") as file:
+            return int(re.split("[-,\n]", file.read().strip())[-1])
+    except (OSError, ValueError):
+        return 0  # a kernel without NUMA has one
 
 
 def restart_policy(given: Mapping[str, Any]) -> dict[str, Any]:
