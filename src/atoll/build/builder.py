@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atoll.build import checks
 from atoll.build.arguments import CHECK, SYNTAX, Arguments
@@ -20,14 +20,18 @@ from atoll.build.parser import check_frontend, parse
 from atoll.build.plan import Plan
 from atoll.build.solver import Built, Solver
 from atoll.build.syntax import Dockerfile
-from atoll.build.threads import to_its_end
-from atoll.build.transcript import Transcript, at_once
+from atoll.build.threads import in_thread, to_its_end
+from atoll.build.transcript import Transcript, at_once, short
 from atoll.build.voices import Narrator
 from atoll.build.wanted import wanted_paths
 from atoll.build.work import Build, Workshop
 from atoll.errors import SystemFailure, Unavailable
 from atoll.images import Image, ImageStore, Progress
 from atoll.images import parse as parse_reference
+
+if TYPE_CHECKING:
+    from atoll.build.python.assemble import PythonOptions
+    from atoll.build.python.wheelhouse import Wheelhouse
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -110,10 +114,29 @@ class Builder:
                 await to_its_end(self._images.collect())
         return built
 
+    async def build_python(self, context: AsyncIterator[bytes], options: PythonOptions, progress: Progress) -> Image:
+        """The image of a Python project, without a Dockerfile. Raises what `atoll.build.python.assemble.build` does."""
+        from atoll.build.python.assemble import build
+
+        with _room():
+            image = await build(self.workshop, self._wheelhouse, context, options, progress)
+        progress({"aux": {"ID": image.id}})
+        progress({"stream": f"Successfully built {short(image.id)}\n"})
+        for tag in options.tags:
+            progress({"stream": f"Successfully tagged {parse_reference(tag).with_default_tag().familiar}\n"})
+        return image
+
+    @property
+    def _wheelhouse(self) -> Wheelhouse:
+        from atoll.build.python.wheelhouse import Wheelhouse
+
+        return Wheelhouse(self._directory / "wheels")
+
     async def prune(self, *, unused_since: float | None = None) -> dict[str, Any]:
         """POST /build/prune: {"CachesDeleted": [keys], "SpaceReclaimed": bytes}. UNUSED_SINCE is in seconds since the epoch."""
         keys, size = self.workshop.cache.prune(unused_since=unused_since)
         names, more = await self.workshop.mounts.prune(unused_since=unused_since)
+        more += await in_thread(lambda: self._wheelhouse.prune(unused_since))
         await self._images.collect()
         return {"CachesDeleted": [*keys, *names], "SpaceReclaimed": size + more}
 

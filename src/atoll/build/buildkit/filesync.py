@@ -215,7 +215,9 @@ class _Transfer:
 
 
 def entry_of(stat: Any) -> Entry | None:
-    """A STAT as a tar's entry; None for a socket, which no tar has."""
+    """A STAT as a tar's entry; None for a socket, which no tar has. Raises InvalidInput for what no file has."""
+    if "\0" in stat.path or "\0" in stat.linkname or stat.size < 0:
+        raise InvalidInput(f"the client told of an impossible file: {stat.path!r}, {stat.size} bytes")
     mode = stat.mode
     bits = mode & 0o777 | sum(bit for flag, bit in _SPECIAL if mode & flag)
     entry = Entry(stat.path.encode("utf-8", "surrogateescape"), Kind.FILE, bits, stat.uid, stat.gid, 0, stat.modTime)
