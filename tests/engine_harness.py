@@ -30,6 +30,9 @@ import docker
 
 from atoll.config import Instance
 from atoll.engine import Engine
+from atoll.errors import Conflict, NotFound
+from atoll.network import Networks
+from atoll.runtime import Runtime
 
 READY_S = 15.0
 BUSYBOX = "/bin/busybox"
@@ -70,21 +73,30 @@ class EngineDaemon:
 
     def _end(self, number: int) -> None:
         if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(READY_S)
-            self.process = None
+            process, self.process = self.process, None
+            process.send_signal(signal.SIGCONT)  # a test may have stopped it
+            process.send_signal(number)
+            try:
+                process.wait(READY_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait(READY_S)
+                raise
 
     def destroy(self) -> None:
-        """Stops the daemon and removes containers, networks and the keeper."""
-        self.stop()
+        """Stops the daemon and removes containers, networks and the keeper; all of them, whatever a failed test has left of the engine."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(asyncio.run, _take_away_rest(self.instance))
+            stack.callback(lambda: asyncio.run(self._take_away()))
+            self.stop()
 
-        async def take_away() -> None:
-            engine = Engine(self.instance)
+    async def _take_away(self) -> None:
+        engine = Engine(self.instance)
+        try:
             await engine.start()
             await engine.destroy()
+        finally:
             await engine.close()
-
-        asyncio.run(take_away())
 
     def docker(
         self,
@@ -110,6 +122,24 @@ class EngineDaemon:
 
     def make_busybox(self) -> None:
         self.docker("import", "-c", 'CMD ["sh"]', "-", "busybox:latest", input=busybox_tar())
+
+
+async def _take_away_rest(instance: Instance) -> None:
+    """What an engine that cannot be started or destroyed would have taken away; nothing after one that could."""
+    if instance.keeper_socket.exists():
+        runtime = Runtime(instance)
+        for state in await runtime.list():
+            with contextlib.suppress(Conflict, NotFound):
+                await runtime.signal(state.id, signal.SIGKILL)
+                await asyncio.wait_for(runtime.wait(state.id), READY_S)
+            with contextlib.suppress(NotFound):
+                await runtime.delete(state.id)
+        await runtime.stop_keeper()
+    networks = Networks(instance)
+    try:
+        await networks.destroy()
+    finally:
+        await networks.close()
 
 
 class Terminal:

@@ -23,7 +23,7 @@ from atoll.engine.events import Events
 from atoll.engine.execs import Execs
 from atoll.engine.services import Services
 from atoll.engine.settings import Settings
-from atoll.errors import Unavailable
+from atoll.errors import NotFound, Unavailable
 from atoll.http import Router
 from atoll.images import ImageStore, ImageUser
 from atoll.network import Network, Networks
@@ -132,7 +132,8 @@ class Engine:
     async def destroy(self) -> None:
         """Takes away every container and all that the instance has in the kernel, the keeper too. For tests and for good-byes."""
         for container in self.registry:
-            await self.containers.remove(container.id, force=True, volumes=True)
+            with contextlib.suppress(NotFound):  # it has just taken itself away (--rm)
+                await self.containers.remove(container.id, force=True, volumes=True)
         await self.networks.destroy()
         await self._end_watch()
         await self.runtime.stop_keeper()
