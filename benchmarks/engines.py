@@ -78,7 +78,8 @@ class Atoll(Engine):
         return int((self.instance.run / "engine.pid").read_text())
 
     def processes(self) -> list[int]:
-        return [self.node, self.keeper]
+        holder = int(Path(f"/proc/{self.keeper}/stat").read_text().rpartition(")")[2].split()[1])  # the keeper's parent
+        return [self.node, self.keeper, holder]
 
     def close(self) -> None:
         self.run("engine", "stop")

@@ -149,8 +149,6 @@ class Keeper:
         self.loop.add(above, READ, lambda _: self._end(Outcome.UNHELD))
         self._life.sweep(self._layout, f"/atoll-{self._instance_id}", {"keeper"})
         capabilities.available()  # read once, for all children
-        gc.collect()
-        gc.freeze()  # children share these pages for longer when the collector leaves them alone
         self.loop.run()
         return self._outcome
 
@@ -283,6 +281,8 @@ def main(home: str, instance_id: str, build: str, ready: int, inherited: str = "
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     holder = Holder(home, foundation.deaths_told, lambda: renewal.follow_order(foundation.descriptors))
+    gc.collect()
+    gc.freeze()  # keepers and containers' children share these pages for longer when the collector leaves them alone
     past = []  # keepers whose memory holders were made of: what their objects have open must not be closed by their going
     while True:
         holder.hold()  # returns as a keeper
