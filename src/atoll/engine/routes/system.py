@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from atoll import __version__
 from atoll.engine import system
 from atoll.engine.edge import API_VERSION
+from atoll.engine.info import info as describe
 from atoll.http import Request, Response, Router, json_response
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def add_routes(router: Router, engine: Engine) -> None:
         return json_response(system.version())
 
     async def info(_: Request) -> Response:
-        return json_response(system.info(engine))
+        return json_response(describe(engine))
 
     async def usage(request: Request) -> Response:
         await engine.images.measure()
