@@ -233,3 +233,27 @@ def test_a_screen_is_drawn_in_place(engine, atoll, words):
             terminal.expect("seen" if words[0] == "stats" else "sleep 600")
         terminal.process.send_signal(signal.SIGINT)
         assert terminal.wait() == 130
+
+
+def test_reports_of_the_engine_itself(atoll):
+    atoll("run", "-d", "--init", "--name", "kept", "-l", "colour=blue", "-v", "named:/v", "busybox", "sleep", "600")
+    assert atoll("ps", "--format", '{{.Names}} {{.Label "colour"}}').stdout == "kept blue\n"
+    text = atoll("info").stdout
+    assert {"Client: Atoll", "Server:", " Swarm: inactive", " Plugins:", "  Log: json-file local none"} <= set(text.splitlines())
+    assert "linux/amd64" in atoll("version").stdout or "linux/arm64" in atoll("version").stdout
+    heads = [line.split("  ")[0] for line in atoll("system", "df", "-v").stdout.splitlines() if line.isupper() or "  " in line]
+    assert {"REPOSITORY", "CONTAINER ID", "VOLUME NAME", "CACHE ID"} <= set(heads)
+    assert atoll("top", "kept").stdout.splitlines()[0].startswith("UID                 PID                 PPID")
+    line = atoll("events", "--since", "1m", "--until", "0s", "-f", "event=create", "-f", "container=kept").stdout
+    assert "(colour=blue, image=busybox, name=kept)" in line
+
+
+def test_what_is_not_there_says_so(atoll):
+    assert "atoll cluster start" in atoll("swarm", "init", check=False).stderr
+    assert "plugins are not supported" in atoll("plugin", "ls", check=False).stderr
+    done = atoll("rm", "-f", "absent", check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "No such container: absent" in done.stderr
+    done = atoll("inspect", "-f", "{{.Nope}}", "busybox", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("atoll: template parsing error: ")

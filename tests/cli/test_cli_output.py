@@ -117,3 +117,18 @@ def test_moment():
     assert human.moment("1970-01-01T00:00:10.5Z") == 10.5
     assert human.moment("1970-01-01T01:00:10+01:00") == 10
     assert human.moment("0001-01-01T00:00:00Z") == 0
+
+
+def test_templates_call_methods_and_know_maps_of_the_users():
+    row = {"Name": "a", "Label": {"colour": "blue"}.get, "Config": {"Labels": {"x": "1"}}}
+    assert Template('{{.Name}} {{.Label "colour"}}').render(row) == "a blue"
+    assert Template("{{.Config.Labels.y}}").render(row) == "<no value>"  # as Go has it for a key that a map lacks
+    with pytest.raises(TemplateError, match='map has no entry for key "Nope"'):
+        Template("{{.Config.Nope}}").render(row)
+    with pytest.raises(TemplateError, match="error calling lt"):
+        Template("{{lt .Name 3}}").render(row)
+
+
+def test_json_rows_are_sorted_and_without_methods(capsys):
+    show([{"b": 1, "a": 2, "Label": str.upper}], (("B", "b"),), "json")
+    assert capsys.readouterr().out == '{"a":2,"b":1}\n'

@@ -262,7 +262,7 @@ def test_published_ports(engine):
     wait_for(lambda: _get(int(port)) == b"hi\n")
     taken = engine.docker("run", "--rm", "-p", f"127.0.0.1:{port}:80", "busybox", "true", check=False)
     assert taken.returncode == 125
-    assert "port is already allocated" in taken.stderr
+    assert "port is already allocated by container web" in taken.stderr
 
 
 def _get(port):

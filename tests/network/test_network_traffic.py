@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from functools import partial
@@ -187,7 +188,8 @@ def test_port_held_by_another_program(instance):
         with socket.create_server(("127.0.0.1", 0)) as foreign:
             port = foreign.getsockname()[1]
             async with started(instance) as networks:
-                with pytest.raises(Conflict, match=rf"failed to bind host port for 0.0.0.0:{port}:[0-9.]+:80/tcp: address already in use"):
+                what = rf"failed to bind host port for 0.0.0.0:{port}:[0-9.]+:80/tcp: address already in use by process {os.getpid()} "
+                with pytest.raises(Conflict, match=what):
                     await container(networks, "web", ports=[PortBinding(80, host_port=port)])
                 assert not networks.endpoints("web")  # nothing is left of the attempt
                 assert networks.inspect("bridge")["Containers"] == {}

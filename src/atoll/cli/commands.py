@@ -125,7 +125,7 @@ GROUPS = {
     ),
     "system": (
         {
-            "df": ("system:disk", "Show disk usage"),
+            "df": ("disk:disk", "Show disk usage"),
             "dial-stdio": ("dial:dial", "Proxy the stdio stream to the engine's socket: how ssh:// reaches it"),
             "events": ("system:events", "Get real time events from the engine"),
             "info": ("system:info", "Display system-wide information"),

@@ -27,6 +27,13 @@ GLOBAL_FLAGS = (
     Flag("help", "", "bool", "Print usage"),
 )
 INTERRUPTED = 130  # 128 + SIGINT
+_SWARM = "this engine is not a swarm manager, and swarm mode is not supported: `atoll cluster start` starts a Kubernetes cluster"
+NOT_HERE = {
+    **dict.fromkeys(("config", "node", "secret", "service", "stack", "swarm"), _SWARM),
+    "checkpoint": "checkpoints are not supported",
+    "plugin": "plugins are not supported",
+    "trust": "content trust (Notary) is not supported: sign by other means and pull by digest",
+}
 
 
 class Context:
@@ -65,7 +72,7 @@ def _report(error: Exception) -> int:
     if isinstance(error, EngineError):
         print(f"{Context.program}: Error response from daemon: {error}", file=sys.stderr)
         return error.exit_status
-    known = isinstance(error, AtollError) or type(error).__name__ in ("EngineUnreachable", "CommandFailed")
+    known = isinstance(error, AtollError) or type(error).__name__ in ("EngineUnreachable", "CommandFailed", "TemplateError")
     if known or isinstance(error, OSError):
         print(f"{Context.program}: {error}", file=sys.stderr)
     else:
@@ -110,6 +117,9 @@ def _group(words: list[str]) -> int:
 
 def _verb(verbs: Mapping[str, tuple[str, str]], prefix: str, words: list[str]) -> int:
     name, rest = words[0], words[1:]
+    if name in NOT_HERE and verbs is TOP:
+        print(f"{Context.program}: {NOT_HERE[name]}", file=sys.stderr)
+        return 1
     if name not in verbs:
         print(f"{Context.program}: unknown command: {prefix} {name}\n\nRun '{prefix} --help' for more information", file=sys.stderr)
         return 1

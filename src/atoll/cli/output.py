@@ -19,7 +19,7 @@ def show(rows: Sequence[dict[str, Any]], columns: Sequence[tuple[str, str]], for
         print(table([head for head, _ in columns], [[str(row[key]) for _, key in columns] for row in rows]))
     elif form == "json":
         for row in rows:
-            print(compact(row))
+            print(compact({key: row[key] for key in sorted(row) if not callable(row[key])}))
     elif form.startswith("table "):
         _table(rows, columns, form[len("table ") :].strip())
     else:

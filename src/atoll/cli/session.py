@@ -68,7 +68,8 @@ def each(names: list[str], act: Callable[[str], object]) -> int:
             print(f"Error response from daemon: {error}", file=sys.stderr)
             status = 1
         else:
-            print(name if said is None else said)
+            if said != "":
+                print(name if said is None else said)
     return status
 
 

@@ -10,10 +10,10 @@ MINIMUM = 10
 GAP = 3
 
 
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], minimum: int = MINIMUM) -> str:
     """Lines without a newline at the end."""
     cells = [tuple(heads), *(tuple(row) for row in rows)]
-    widths = [max(MINIMUM, *(len(row[column]) + GAP for row in cells)) for column in range(len(heads) - 1)]
+    widths = [max(minimum, *(len(row[column]) + GAP for row in cells)) for column in range(len(heads) - 1)]
     lines = []
     for row in cells:
         left = "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))

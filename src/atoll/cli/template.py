@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TOKEN = re.compile(
     r"""\s*(?:(?P<string>"(?:\\.|[^"\\])*"|`[^`]*`)|(?P<number>-?\d+(?:\.\d+)?)|(?P<field>(?:\$\w*|\.)?(?:\.?\w+)(?:\.\w+)*|\$\w*|\.)|(?P<mark>[()|,]|:=|=))""",
 )
+FREE = frozenset({"Annotations", "Attributes", "Labels", "Networks", "Options", "Ports", "Sysctls", "Volumes"})
+"""Fields that are maps of the user's own keys: one that is missing has no value, where a missing field is a mistake."""
 ACTION = re.compile(r"\{\{(-\s)?(.*?)(\s-)?\}\}", re.DOTALL)
 
 
@@ -202,11 +204,35 @@ def _command(tokens: list[tuple[str, str]], piped: Value | None) -> tuple[Value,
     if piped is not None:
         operands.append(piped)
     if name:
-        function = FUNCTIONS[name]
-        return (lambda dot, scope: function(*[operand(dot, scope) for operand in operands])), tokens
-    if len(operands) != 1:
+        return _call(name, operands), tokens
+    if not operands:
         raise TemplateError("template parsing error: missing value for command")
-    return operands[0], tokens
+    return (operands[0] if len(operands) == 1 else _method(operands[0], operands[1:])), tokens
+
+
+def _call(name: str, operands: list[Value]) -> Value:
+    function = FUNCTIONS[name]
+
+    def call(dot: Any, scope: Scope) -> Any:
+        values = [operand(dot, scope) for operand in operands]
+        try:
+            return function(*values)
+        except (TypeError, ValueError, IndexError, AttributeError) as error:
+            raise TemplateError(f'template: :1: executing "" at <{name}>: error calling {name}: {error}') from error
+
+    return call
+
+
+def _method(target: Value, operands: list[Value]) -> Value:
+    """`.Label "colour"`: a field that takes arguments."""
+
+    def call(dot: Any, scope: Scope) -> Any:
+        method = target(dot, scope)
+        if not callable(method):
+            raise TemplateError('template: :1: executing "": a value that is no method has arguments')
+        return method(*[operand(dot, scope) for operand in operands])
+
+    return call
 
 
 def _operand(kind: str, word: str) -> Value:
@@ -236,15 +262,17 @@ def _chain(base: Value, fields: list[str]) -> Value:
         return base
 
     def walk(dot: Any, scope: Scope) -> Any:
-        value = base(dot, scope)
+        value, free = base(dot, scope), False
         for field in fields:
             if value is None:
                 return None
             if not isinstance(value, dict) or field not in value:
-                raise TemplateError(f'template: :1: executing "" at <.{".".join(fields)}>: map has no entry for key "{field}"')
-            value = value[field]
-            if callable(value):
-                value = value()
+                if free:
+                    return None
+                raise TemplateError(
+                    f'template parsing error: template: :1: executing "" at <.{".".join(fields)}>: map has no entry for key "{field}"'
+                )
+            value, free = value[field], field in FREE
         return value
 
     return walk

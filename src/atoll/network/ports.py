@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 
 from atoll.errors import Conflict, InvalidInput, SystemFailure, Unavailable
 from atoll.network.model import PortBinding, PublishedPort
+from atoll.network.port_owner import process_on
 from atoll.network.relay import TcpRelay, UdpRelay
 
 _EPHEMERAL_TRIES = 64
@@ -26,7 +27,9 @@ Reservation = tuple[PublishedPort, socket.socket]
 class Ports:
     """The instance's published ports. Not yet started relays are plain sockets; `start` makes them serve."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Callable[[PublishedPort], str] = lambda _: "") -> None:
+        """`owner` gives the name of the container that has a port, for messages."""
+        self._owner = owner
         self._held: dict[tuple[str, int], list[PublishedPort]] = {}  # protocol and host port
         self._relays: dict[str, list[TcpRelay | UdpRelay]] = {}  # endpoint id
 
@@ -84,6 +87,10 @@ class Ports:
                 if not others:
                     del self._held[key]
 
+    def _by(self, port: PublishedPort) -> str:
+        name = self._owner(port)
+        return f" by container {name}" if name else ""
+
     def _reserve_one(self, binding: PortBinding, address: str) -> list[Reservation]:
         hosts = _hosts(binding)
         problem: Conflict | None = None
@@ -118,7 +125,7 @@ class Ports:
         for other in self._held.get((port.protocol, port.host_port), ()):
             theirs = ip_address(other.host_ip)
             if theirs.version == host.version and (theirs == host or theirs.is_unspecified or host.is_unspecified):
-                raise Conflict(f"Bind for {shown}:{port.host_port} failed: port is already allocated")
+                raise Conflict(f"Bind for {shown}:{port.host_port} failed: port is already allocated{self._by(other)}")
         family = socket.AF_INET6 if host.version == 6 else socket.AF_INET
         held = socket.socket(family, _KINDS[port.protocol])
         try:
@@ -133,8 +140,11 @@ class Ports:
         except OSError as error:
             held.close()
             what = f"failed to bind host port for {shown}:{port.host_port}:{address}:{port.container_port}/{port.protocol}"
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                raise Conflict(f"{what}: {'address already in use' if error.errno == errno.EADDRINUSE else 'permission denied'}") from error
+            if error.errno == errno.EADDRINUSE:
+                who = process_on(port.protocol, port.host_port) if port.host_port else ""
+                raise Conflict(f"{what}: address already in use{' by ' if who else ''}{who}") from error
+            if error.errno == errno.EACCES:
+                raise Conflict(f"{what}: permission denied") from error
             if error.errno == errno.EADDRNOTAVAIL:
                 raise InvalidInput(f"{what}: cannot assign requested address: this host does not have it") from error
             raise SystemFailure(what, error.errno or 0) from error

@@ -18,7 +18,7 @@ from atoll.kernel import conntrack
 from atoll.network import ipam, rules
 from atoll.network.firewall import Firewall
 from atoll.network.links import Links, port_name
-from atoll.network.model import Endpoint, Network, PortBinding
+from atoll.network.model import Endpoint, Network, PortBinding, PublishedPort
 from atoll.network.names import NameService
 from atoll.network.ports import Ports
 from atoll.network.requests import check_mac
@@ -38,8 +38,11 @@ class Seats:
         self._links = links
         self._firewall = firewall
         self._names = names
-        self._ports = Ports()
+        self._ports = Ports(self._owner)
         self._burials: set[asyncio.Task[None]] = set()
+
+    def _owner(self, port: PublishedPort) -> str:
+        return next((endpoint.name for endpoint in self._state.endpoints.values() if port in endpoint.ports), "")
 
     async def close(self) -> None:
         await self._names.close()

@@ -22,6 +22,7 @@ COLUMNS = (
     ("NAMES", "Names"),
 )
 COMMAND_WIDTH = 20  # characters, quotes not counted
+TOP_COLUMN = 20  # docker's least width of a column of `top`
 
 
 def listing() -> Command:
@@ -74,6 +75,7 @@ def row(container: dict[str, Any], *, full: bool) -> dict[str, Any]:
         "Ports": ports(container.get("Ports") or []),
         "Names": ",".join(name for name in names if full or "/" not in name),
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
+        "Label": lambda name: labels.get(name, ""),
         "LocalVolumes": str(sum(1 for mount in container.get("Mounts") or [] if mount.get("Driver") == "local")),
         "Mounts": ",".join(mounts),
         "Networks": ",".join((container.get("NetworkSettings") or {}).get("Networks") or {}),
@@ -155,7 +157,7 @@ def _top(options: Options, words: list[str]) -> int:
 
     def look() -> str:
         found = client.get(f"/containers/{words[0]}/top", query)
-        return table(found["Titles"], found["Processes"] or [])
+        return table(found["Titles"], found["Processes"] or [], minimum=TOP_COLUMN)
 
     if not options["watch"]:
         print(look())

