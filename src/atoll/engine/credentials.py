@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +33,17 @@ def registry_auth(request: Request) -> dict[str, Any] | None:
     header = request.headers.get("x-registry-auth")
     value = decode(header, "X-Registry-Auth") if header else {}
     return {name: item for name, item in value.items() if item} or None
+
+
+def stored_auths(request: Request) -> Callable[[str], Awaitable[dict[str, Any] | None]]:
+    """X-Registry-Config: all logins the client has, by registry. Raises InvalidInput."""
+    header = request.headers.get("x-registry-config")
+    auths = {registry_key(name): auth for name, auth in decode(header, "X-Registry-Config").items()} if header else {}
+
+    async def lookup(domain: str) -> dict[str, Any] | None:
+        return auths.get(domain)
+
+    return lookup
 
 
 def registry_key(address: str) -> str:

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 FLAGS = (
     Flag("add-host", "", "list", 'Add a custom host-to-IP mapping ("host:ip")'),
+    Flag("base", "", "string", "With --python: the base image (default: the official image of the project's Python)", "image"),
     Flag("build-arg", "", "list", "Set build-time variables"),
     Flag("cache-from", "", "list", "Images to consider as cache sources"),
+    Flag("cmd", "", "string", "With --python: what the image runs (default: what [project.scripts] names)", "command"),
+    Flag("extra", "", "list", "With --python: an extra of the project to install"),
     Flag("file", "f", "string", 'Name of the Dockerfile (default: "PATH/Dockerfile")'),
     Flag("force-rm", "", "bool", "Always remove intermediate containers"),
     Flag("iidfile", "", "string", "Write the image ID to a file"),
+    Flag("index-url", "", "list", "With --python: the package index of a requirements.txt", "url"),
     Flag("label", "", "list", "Set metadata for an image"),
     Flag("memory", "m", "string", "Memory limit", "bytes"),
     Flag("network", "", "string", 'Set the networking mode for the "RUN" instructions during build'),
@@ -32,6 +36,7 @@ FLAGS = (
     Flag("platform", "", "string", "Set target platform for build"),
     Flag("progress", "", "string", "Set type of progress output (auto, plain)"),
     Flag("pull", "", "bool", "Always attempt to pull all referenced images"),
+    Flag("python", "", "bool", "Make an image of a Python project: a layer for each locked wheel, the code last; no Dockerfile"),
     Flag("quiet", "q", "bool", "Suppress the build output and print image ID on success"),
     Flag("rm", "", "bool", "Remove intermediate containers after a successful build"),
     Flag("secret", "", "list", 'Secret to expose to the build (format: "id=mysecret[,src=/local/secret|,env=NAME]")'),
@@ -42,20 +47,27 @@ FLAGS = (
     Flag("ulimit", "", "list", "Ulimit options", "ulimit"),
 )
 
+NOT_SENT = (".git", ".venv", "venv", "**/__pycache__", "**/*.pyc", ".tox", ".nox", "**/.mypy_cache", "**/.pytest_cache", "**/.ruff_cache")
+LOCKS = frozenset({"pyproject.toml", "uv.lock", "pylock.toml", "requirements.txt", ".python-version"})
+INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "PIP_INDEX_URL")
+
 
 def build() -> Command:
-    return Command(_build, "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile", FLAGS, minimum=1, maximum=1)
+    return Command(_build, "[OPTIONS] PATH | URL | -", "Build an image from a Dockerfile or a Python project", FLAGS, minimum=1, maximum=1)
 
 
 def _build(options: Options, words: list[str]) -> int:
     from atoll.cli.verbs.registry import auth_configs
 
-    query = _query(options)
-    data, dockerfile = _context(options, words[0], query)
-    query["dockerfile"] = dockerfile
     headers = {"Content-Type": "application/x-tar", "X-Registry-Config": auth_configs()}
+    data: bytes | Iterable[bytes]
+    if options["python"]:
+        path, (query, data) = "/atoll/build/python", _python(options, words[0])
+    else:
+        path, query = "/build", _query(options)
+        data, query["dockerfile"] = _context(options, words[0], query)
     with _session(options) as query["session"]:
-        reply = engine().request("POST", "/build", query, data=data, headers=headers)
+        reply = engine().request("POST", path, query, data=data, headers=headers)
         found = _quiet(reply.lines()) if options["quiet"] else follow(reply.lines())
     identifier = next((aux["ID"] for aux in reversed(found) if "ID" in aux), "")
     if options["quiet"]:
@@ -121,6 +133,34 @@ def _query(options: Options) -> dict[str, Any]:
         "shmsize": parse_bytes(options["shm-size"]) if options["shm-size"] else None,
         "version": "1",
     }
+
+
+def _python(options: Options, place: str) -> tuple[dict[str, Any], Iterable[bytes]]:
+    """What is asked for, and the project as it is sent: without what no image needs."""
+    from atoll.build.ignore import Ignore
+    from atoll.cli.keyvalues import mapping
+
+    if options["file"] or options["secret"] or options["ssh"] or options["target"]:
+        raise UsageError("--python takes no Dockerfile's options: --file, --secret, --ssh, --target")
+    if not os.path.isdir(place):
+        raise CommandFailed(f"unable to prepare context: {place} is no directory")
+    root = os.path.realpath(place)
+    path = os.path.join(root, ".dockerignore")
+    text = "\n".join(NOT_SENT)
+    if os.path.isfile(path):
+        with open(path, encoding="utf-8") as file:
+            text += "\n" + file.read(context.IGNORE_FILE_MAX)
+    query = {
+        "t": options["tag"],
+        "base": options["base"],
+        "cmd": options["cmd"],
+        "extra": options["extra"],
+        "index": options["index-url"] or [url for name in INDEX_VARIABLES if (url := os.environ.get(name))][:1],
+        "labels": json.dumps(mapping(options["label"])),
+        "nocache": options["no-cache"],
+        "pull": options["pull"] or None,
+    }
+    return query, context.stream(root, Ignore.parse(text), LOCKS, {})
 
 
 def _context(options: Options, place: str, query: dict[str, Any]) -> tuple[bytes | Iterable[bytes], str]:

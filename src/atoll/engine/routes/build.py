@@ -13,7 +13,7 @@ import orjson
 
 from atoll.build import executor
 from atoll.build.options import Options
-from atoll.engine.credentials import decode, registry_key
+from atoll.engine.credentials import stored_auths
 from atoll.engine.filters import Filters
 from atoll.engine.names import new_id
 from atoll.engine.progress import Feed, stream_progress
@@ -51,11 +51,7 @@ class Routes:
         options = read_options(query)
         if query.get("version") == BUILDKIT:
             return await self._build_by_session(request, options)
-        header = request.headers.get("x-registry-config")
-        auths = {registry_key(name): auth for name, auth in decode(header, "X-Registry-Config").items()} if header else {}
-
-        async def credentials(domain: str) -> dict[str, Any] | None:
-            return auths.get(domain)
+        credentials = stored_auths(request)
 
         async def work(feed: Feed) -> None:
             executor.credentials.set(credentials)

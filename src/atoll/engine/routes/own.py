@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from atoll.engine.credentials import stored_auths
 from atoll.engine.progress import stream_progress
 from atoll.errors import InvalidInput
 from atoll.http import Request, Response, Router, json_response
@@ -37,6 +40,34 @@ class Routes:
 
         await stream_progress(request, work)
 
+    async def build_python(self, request: Request) -> None:
+        """POST /atoll/build/python: the context as a tar; t=, base=, cmd=, extra=, index=, labels=, nocache=, pull=.
+
+        Answers as /build does.
+        """
+        from atoll.build import executor
+        from atoll.build.python.assemble import PythonOptions
+
+        query = request.query
+        options = PythonOptions(
+            tags=query.getall("t"),
+            base=query.get("base") or "",
+            command=query.get("cmd") or "",
+            extras=query.getall("extra"),
+            indexes=query.getall("index"),
+            labels=orjson.loads(query.get("labels") or "{}"),
+            no_cache=query.flag("nocache"),
+            pull=query.flag("pull"),
+        )
+        lookup = stored_auths(request)
+
+        async def work(progress: Progress) -> None:
+            executor.credentials.set(lookup)
+            image = await self._engine.builder.build_python(request.chunks(), options, progress)
+            self._engine.events.publish("image", "build", image.id, {"name": next(iter(options.tags), image.id)})
+
+        await stream_progress(request, work)
+
     async def why(self, request: Request) -> Response:
         """GET /atoll/images/why?ref=IMAGE: its layers, what each added and hid, its largest files."""
         return json_response(await self._engine.images.explain(request.query.get("ref") or ""))
@@ -59,5 +90,6 @@ class Routes:
 def add_routes(router: Router, engine: Engine) -> None:
     routes = Routes(engine)
     router.add("POST", "/atoll/images/bootstrap", routes.bootstrap)
+    router.add("POST", "/atoll/build/python", routes.build_python)
     router.add("GET", "/atoll/images/why", routes.why)
     router.add("POST", "/atoll/images/check", routes.check)
