@@ -1,0 +1,2 @@
+FROM busybox
+COPY --exclude=sub --exclude=*.md dir /d/

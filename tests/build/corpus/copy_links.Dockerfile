@@ -1,0 +1,3 @@
+FROM busybox
+COPY link.txt /followed
+COPY . /all/

@@ -1,0 +1,2 @@
+FROM busybox
+COPY --parents parents/*/file.txt parents/./a/**/file.txt /p/

@@ -1,0 +1,5 @@
+FROM busybox
+WORKDIR /w
+COPY one.txt sub/renamed
+COPY one.txt .
+COPY dir/. here/

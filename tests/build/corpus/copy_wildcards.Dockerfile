@@ -1,0 +1,2 @@
+FROM busybox
+COPY *.txt d?r/in[a-z]er.* /w/

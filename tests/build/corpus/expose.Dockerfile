@@ -1,0 +1,3 @@
+FROM busybox
+ARG P=90
+EXPOSE 80 53/udp $P/tcp 1000-1002

@@ -1,0 +1,4 @@
+FROM scratch
+COPY one.txt /
+ENV A=1
+CMD ["/one.txt"]

@@ -1,0 +1,4 @@
+FROM busybox
+LABEL a=b "c d"="e f" multi="one \
+  two"
+LABEL a=again

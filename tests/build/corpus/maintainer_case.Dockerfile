@@ -1,0 +1,3 @@
+from busybox
+maintainer Some One
+run true
