@@ -21,7 +21,7 @@ import orjson
 
 from atoll import units
 from atoll.engine import runtimes
-from atoll.engine.containers import bundle, health, layers, restart
+from atoll.engine.containers import bundle, explain, health, layers, restart
 from atoll.engine.containers.log_options import rotation
 from atoll.engine.containers.mounts import MountPoint
 from atoll.engine.containers.record import Container, Record, Status
@@ -74,6 +74,8 @@ class Lifecycle:
             except BaseException as error:
                 for attach in attachments:
                     attach.release_keeper_ends()  # its reader sees the end, and closes it
+                if isinstance(error, StartFailed):
+                    await asyncio.to_thread(explain.add_reason, self._services, container, error)
                 code = error.exit_code if isinstance(error, StartFailed) else 128
                 status = before.status if before.status is not Status.RESTARTING else Status.EXITED
                 finished = time.time_ns() if before.started_ns else 0
