@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from atoll.apiserver.machinery.kind import Kind
+
+if TYPE_CHECKING:
+    from atoll.apiserver.audit.record import Record
 
 FieldValidation = Literal["Strict", "Warn", "Ignore"]
 Verb = Literal["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
@@ -36,7 +39,7 @@ class Call:
     """One operation on a resource. `namespace` is None for cluster-scoped kinds and for all namespaces at once.
 
     `kind` is the kind under which the object is stored, `served` the one the client speaks where that is another version.
-    `warnings` go to the client as Warning headers, `annotations` to the audit log.
+    `warnings` go to the client as Warning headers, `annotations` to the audit log, of which `record` is what it tells of this.
     """
 
     user: User
@@ -51,6 +54,7 @@ class Call:
     warnings: list[str] = field(default_factory=list)
     served: Kind | None = None
     annotations: dict[str, str] | None = None
+    record: Record | None = None
 
     @property
     def face(self) -> Kind:

@@ -28,6 +28,7 @@ class ApiServerConfig:
     service-account tokens. `cluster_ca` is handed out as kube-root-ca.crt by its controller; the server itself does not read it.
     `authentication` is an AuthenticationConfiguration: issuers of OpenID Connect, and who may be anonymous. `front_proxy_ca` signs the
     certificates of proxies that name their users in headers, `front_proxy_names` are the common names these may have.
+    `audit_policy` (audit.k8s.io/v1 Policy) says what goes into `audit_log`; both or neither.
     """
 
     store: Path | str  # a file, or etcd://host:port
@@ -49,5 +50,9 @@ class ApiServerConfig:
     authentication: Path | None = None
     front_proxy_ca: Path | None = None
     front_proxy_names: tuple[str, ...] = ()
+    audit_policy: Path | None = None
+    audit_log: Path | None = None
+    audit_log_megabytes: int = 100
+    audit_log_backups: int = 10
     event_ttl_s: int = 3600  # upstream's --event-ttl
     compact_interval_s: float = 300.0

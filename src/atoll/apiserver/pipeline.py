@@ -16,6 +16,7 @@ import orjson
 from atoll import errors
 from atoll.apiserver import parameters
 from atoll.apiserver.api import Api
+from atoll.apiserver.audit.record import Auditor, Record
 from atoll.apiserver.auth.authenticate import Authenticator
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.impersonate import impersonate
@@ -66,10 +67,11 @@ _BY_CLASS: tuple[tuple[type[errors.AtollError], int, str], ...] = (
 class Seen:
     """What becomes known of a request on its way."""
 
-    __slots__ = ("flow",)
+    __slots__ = ("flow", "record")
 
-    def __init__(self) -> None:
+    def __init__(self, record: Record | None = None) -> None:
         self.flow: Flow | None = None
+        self.record = record
 
 
 class Pipeline:
@@ -83,7 +85,9 @@ class Pipeline:
         streams: Streams,
         metrics: Metrics,
         fairness: Fairness,
+        auditor: Auditor | None = None,
     ) -> None:
+        self._auditor = auditor
         self._fairness = fairness
         self._lane = Lane()
         self._registry = registry
@@ -95,8 +99,10 @@ class Pipeline:
         self._metrics = metrics
 
     async def __call__(self, request: Request) -> Response | None:
-        seen = Seen()
+        seen = Seen() if self._auditor is None else Seen(self._auditor.begin(request))
         response = await self._answer(request, seen)
+        if seen.record is not None:
+            seen.record.end(response)
         if response is not None and seen.flow is not None:
             headers, flow = response.headers, seen.flow
             response.headers = flow.json_headers if headers is JSON_UNCACHED else (*headers, *flow.headers)
@@ -131,50 +137,61 @@ class Pipeline:
             with contextlib.suppress(errors.Unauthenticated):
                 await wanted.issuer.fetch()
             user = self._authenticator.authenticate(request)
-        user = impersonate(user, request, self._authorizer)
+        asking, user = user, impersonate(user, request, self._authorizer)
         segments = request.segments
         target = resource_target(self._registry, segments) if segments[0] in ("api", "apis") else None
         if target is None:
-            verb = request.method.lower()
-            flow = seen.flow = self._fairness.flow(user, Asked(verb, path=request.path))
-            ticket = None if flow.level.is_exempt else flow.level.take(1) or await flow.level.wait(flow.key, 1)
-            try:
-                self._authorise(user, Attributes(verb, path=request.path))
-                return self._site.serve(request)
-            finally:
-                if ticket is not None:
-                    flow.level.give(ticket)
+            return await self._describe(asking, user, request, seen)
         call = self._call(user, request, target)
+        if seen.record is not None:
+            call.record = seen.record
+            seen.record.identify(asking, user, call, call.verb)
         if call.subresource in STREAMED:  # of unknown length: they would hold a seat for ever
-            return await self._perform(call, request, target)
-        face = call.face
-        flow = seen.flow = self._fairness.flow(user, Asked(call.verb, face.group, face.plural, call.namespace or ""))
-        if flow.level.is_exempt:
-            return await self._perform(call, request, target)
-        seats = 1 if call.verb != "list" else self._fairness.seats(call, parameters.number(request.query, "limit") or 0)
-        ticket = flow.level.take(seats) or await flow.level.wait(flow.key, seats)
+            return await self._open(call, request, target)
+        flow = self._fairness.masters if user.is_master else None
+        if flow is None:
+            flow = self._fairness.flow(user, Asked(call.verb, call.face.group, call.face.plural, call.namespace or ""))
+        seen.flow = flow
+        ticket = None
+        if not flow.level.is_exempt:
+            seats = 1 if call.verb != "list" else self._fairness.seats(call, parameters.number(request.query, "limit") or 0)
+            ticket = flow.level.take(seats) or await flow.level.wait(flow.key, seats)
         try:
-            return await self._perform(call, request, target)
+            self._authorise(user, Attributes.of(call, request.query.get("fieldSelector") if call.verb in _OF_MANY else None), call.record)
+            if call.verb in ("get", "list"):
+                return await self._read(call, request)
+            if call.verb == "watch":
+                return self._watch(call, request)
+            parameters.write_options(call, request.query)
+            if not call.field_manager and call.verb != "patch":
+                call.field_manager = (request.headers.get("user-agent") or "").partition("/")[0]
+            if call.verb in ("delete", "deletecollection"):
+                return await self._delete(call, request)
+            return await self._write(call, request)
         finally:
-            flow.level.give(ticket)
+            if ticket is not None:
+                flow.level.give(ticket)
 
-    async def _perform(self, call: Call, request: Request, target: Target) -> Response | None:
-        user = call.user
-        self._authorise(user, Attributes.of(call, request.query.get("fieldSelector") if call.verb in _OF_MANY else None))
-        if call.subresource in STREAMED:
-            if call.verb == "get" and call.subresource in _OPENED:  # by WebSocket: a right to read pods is none to run things in them
-                self._authorise(user, Attributes.of(call)._replace(verb="create"))
-            return await self._streams.serve(call, target.rest, request)
-        if call.verb in ("get", "list"):
-            return await self._read(call, request)
-        if call.verb == "watch":
-            return self._watch(call, request)
-        parameters.write_options(call, request.query)
-        if not call.field_manager and call.verb != "patch":
-            call.field_manager = (request.headers.get("user-agent") or "").partition("/")[0]
-        if call.verb in ("delete", "deletecollection"):
-            return await self._delete(call, request)
-        return await self._write(call, request)
+    async def _describe(self, asking: User, user: User, request: Request, seen: Seen) -> Response:
+        """Answer for a path that names no resource."""
+        verb = request.method.lower()
+        if seen.record is not None:
+            seen.record.identify(asking, user, None, verb)
+        flow = seen.flow = self._fairness.flow(user, Asked(verb, path=request.path))
+        ticket = None if flow.level.is_exempt else flow.level.take(1) or await flow.level.wait(flow.key, 1)
+        try:
+            self._authorise(user, Attributes(verb, path=request.path), seen.record)
+            return self._site.serve(request)
+        finally:
+            if ticket is not None:
+                flow.level.give(ticket)
+
+    async def _open(self, call: Call, request: Request, target: Target) -> Response | None:
+        """A stream. By WebSocket it begins with a GET: a right to read pods is none to run things in them."""
+        self._authorise(call.user, Attributes.of(call), call.record)
+        if call.verb == "get" and call.subresource in _OPENED:
+            self._authorise(call.user, Attributes.of(call)._replace(verb="create"), call.record)
+        return await self._streams.serve(call, target.rest, request)
 
     def _call(self, user: User, request: Request, target: Target) -> Call:
         verb = _VERBS.get(request.method)
@@ -203,9 +220,13 @@ class Pipeline:
             call.warnings.append(kind.deprecation)
         return call
 
-    def _authorise(self, user: User, wanted: Attributes) -> None:
+    def _authorise(self, user: User, wanted: Attributes, record: Record | None) -> None:
         if self._authorizer.allows(user, wanted):
+            if record is not None:
+                record.decided(allowed=True)
             return
+        if record is not None:
+            record.decided(allowed=False)
         why = self._authorizer.refusal(user, wanted)
         if wanted.path:
             raise errors.StatusError(403, "Forbidden", f"forbidden: {why}", {})
@@ -298,7 +319,10 @@ class Pipeline:
         body = await request.body(BODY_MAX)
         if not body:
             raise statuses.bad_request("the request has no body")
-        return decode(body, content_type, find_duplicates=call.field_validation != "Ignore")
+        decoded = decode(body, content_type, find_duplicates=call.field_validation != "Ignore")
+        if call.record is not None:
+            call.record.took(decoded.value)
+        return decoded
 
     def _item(self, call: Call, item: Item, form: Form, status: int = 200, include: str = "Metadata") -> Response:
         # What is not stored (a Scale, a review, a Status) has no table and no other version.

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Any
 from atoll.apiserver.admission.chain import AdmissionChain
 from atoll.apiserver.allocate import ServiceAddresses
 from atoll.apiserver.api import Api
+from atoll.apiserver.audit.log import AuditLog
+from atoll.apiserver.audit.policy import Policy
+from atoll.apiserver.audit.record import Auditor
 from atoll.apiserver.auth.authenticate import Authenticator
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.bootstraptokens import BootstrapTokens
@@ -51,6 +54,7 @@ class ApiServer:
         self._pipeline: Pipeline | None = None
         self._api: Api | None = None
         self._authorizer: Authorizer | None = None
+        self._auditor: Auditor | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -94,10 +98,13 @@ class ApiServer:
         self._api = Api(core, Reviews(authenticator, authorizer), tokens)
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
         fairness = Fairness(core)
+        self._auditor = _auditor(config)
         metrics = Metrics(registry, caches, fairness, core.clock())
         discovery, openapi = Discovery(registry, address), OpenApi(registry)
         site = Site(discovery, openapi, tokens, {"store": lambda: store.problem}, metrics)
-        self._pipeline = Pipeline(registry, self._api, authenticator, authorizer, site, Streams(core, config), metrics, fairness)
+        self._pipeline = Pipeline(
+            registry, self._api, authenticator, authorizer, site, Streams(core, config), metrics, fairness, self._auditor
+        )
 
         def forget(group: str, version: str) -> None:
             discovery.forget()
@@ -125,8 +132,17 @@ class ApiServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._auditor is not None:
+            self._auditor.close()
         if self._store is not None:
             await self._store.close()
+
+
+def _auditor(config: ApiServerConfig) -> Auditor | None:
+    if config.audit_policy is None or config.audit_log is None:
+        return None
+    file = AuditLog(config.audit_log, config.audit_log_megabytes, config.audit_log_backups)
+    return Auditor(Policy.load(config.audit_policy), file)
 
 
 def _front_proxy(config: ApiServerConfig) -> FrontProxy | None:

@@ -16,6 +16,7 @@ from typing import Any
 from atoll import process
 from atoll.apiserver import ApiServerConfig, InProcessClient, serve
 from atoll.client.factory import InformerFactory
+from atoll.cluster import policies
 from atoll.cluster.certificates import Certificates
 from atoll.cluster.defaults import create_defaults
 from atoll.cluster.resources import collected_resources
@@ -48,6 +49,9 @@ def api_config(instance: Instance, settings: ClusterSettings) -> ApiServerConfig
         kubelet_key=kubelet_key,
         kubelet_ca=certificates.authority,
         service_cidr=settings.services,
+        authentication=policies.kept(instance, policies.AUTHENTICATION),
+        audit_policy=policies.kept(instance, policies.AUDIT_POLICY),
+        audit_log=instance.logs / policies.AUDIT_LOG,
     )
 
 

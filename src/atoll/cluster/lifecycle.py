@@ -22,7 +22,7 @@ import orjson
 
 from atoll.client.http import HttpClient
 from atoll.client.resources import NODES
-from atoll.cluster import kubeconfig
+from atoll.cluster import kubeconfig, policies
 from atoll.cluster.certificates import Certificates
 from atoll.cluster.settings import DEFAULT_API_PORT, PID_FILE, ClusterSettings, free_port, host_address, node_name, pick_service_cidr
 from atoll.config import Instance
@@ -53,14 +53,26 @@ class ClusterStatus:
 
 
 async def start(
-    instance: Instance, report: Report, *, api_port: int | None = None, update_context: bool = True, store: str | None = None
+    instance: Instance,
+    report: Report,
+    *,
+    api_port: int | None = None,
+    update_context: bool = True,
+    store: str | None = None,
+    authentication: str | None = None,
+    audit_policy: str | None = None,
 ) -> ClusterSettings:
     """Start, or start again, the cluster; answers when its node is Ready. The engine must answer on its socket already.
 
     `store` is etcd://host:port for a cluster that keeps its objects there; Conflict where it keeps them elsewhere already.
+    `authentication` and `audit_policy` are files for the API server (`policies`).
     """
     settings = await _settled(instance, api_port, store)
-    if control_plane_pid(instance) is None:
+    runs = control_plane_pid(instance) is not None
+    if runs and (authentication is not None or audit_policy is not None):
+        raise Conflict("the API server reads these files when it starts: stop the cluster with `atoll cluster stop`, then start it again")
+    policies.keep(instance, authentication, audit_policy)
+    if not runs:
         report("Starting the control plane: store, API server, scheduler, controllers")
         spawn("atoll.cluster.controlplane", log=instance.logs / "controlplane.log", home=instance.home, interpreter=sys.executable)
     access = _write_kubeconfig(instance, settings)

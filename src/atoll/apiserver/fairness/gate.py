@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from atoll.apiserver.call import MASTERS, Call, User
+from atoll.apiserver.call import Call, User
 from atoll.apiserver.core import Core
 from atoll.apiserver.fairness.bootstrap import GROUP, LEVELS, SCHEMAS, objects
 from atoll.apiserver.fairness.flows import Asked, FlowSchema
@@ -49,7 +49,7 @@ class Fairness:
         kinds = [core.registry.get(GROUP, "v1", plural) for plural in (SCHEMAS, LEVELS)]
         self._cachers = [core.cacher(kind) for kind in kinds if kind is not None]
         self._stale = True
-        self._masters: Flow | None = None
+        self.masters: Flow | None = None  # of all that masters ask, where it is known
         self._schemas: list[FlowSchema] = []
         self.levels: dict[str, Level] = {}
         self._specs: dict[str, bytes] = {}
@@ -58,8 +58,6 @@ class Fairness:
             cacher.listen(self._changed)
 
     def flow(self, user: User, asked: Asked) -> Flow:
-        if self._masters is not None and MASTERS in user.groups:
-            return self._masters
         key = (user.name, user.groups, asked)
         found = None if self._stale else self._flows.get(key)
         if found is None:
@@ -78,7 +76,7 @@ class Fairness:
 
     def _changed(self, _: Any) -> None:
         self._stale = True
-        self._masters = None
+        self.masters = None
 
     def _find(self, user: User, asked: Asked) -> Flow:
         if self._stale:
@@ -89,13 +87,13 @@ class Fairness:
                 told = (("X-Kubernetes-PF-FlowSchema-UID", schema.uid), ("X-Kubernetes-PF-PriorityLevel-UID", level.uid))
                 found = Flow(level, f"{schema.name}\0{schema.flow(user, asked)}".encode(), told, (*JSON_UNCACHED, *told))
                 if schema.name == "exempt":  # it covers all that masters ask, and comes first, whatever else there is
-                    self._masters = found
+                    self.masters = found
                 return found
         return Flow(self.levels["catch-all"], b"", (), JSON_UNCACHED)  # its schema has been changed away
 
     def _read(self) -> None:
         self._stale = False
-        self._masters = None
+        self.masters = None
         self._flows.clear()
         schemas, levels = ([item.obj for item in cacher.in_order()] for cacher in self._cachers)
         self._schemas = sorted((FlowSchema.parse(obj) for obj in schemas), key=lambda schema: (schema.precedence, schema.name))

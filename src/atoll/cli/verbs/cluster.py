@@ -32,6 +32,13 @@ def start() -> Command:
     flags = (
         Flag("apiserver-port", "", "int", "The port the API server listens on (default 6443, or a free one where that is taken)"),
         Flag("store", "", "string", "Keep the objects in etcd: etcd://host:port (default a file of the instance)"),
+        Flag(
+            "authentication-config",
+            "",
+            "string",
+            "An AuthenticationConfiguration: issuers of OpenID Connect (empty for none)",
+        ),
+        Flag("audit-policy", "", "string", "An audit.k8s.io/v1 Policy; events go to logs/audit.log of the instance (empty for none)"),
         Flag("update-context", "", "bool", "Make the cluster kubectl's current context in your kubeconfig (default true)"),
     )
     return Command(_start, "[OPTIONS]", "Start a cluster, and make kubectl use it", flags, maximum=0)
@@ -48,7 +55,13 @@ def _start(options: Options, _: list[str]) -> int:
     instance = _instance()
     settings = asyncio.run(
         lifecycle.start(
-            instance, _say, api_port=options["apiserver-port"], update_context=options.get("update-context", True), store=options["store"]
+            instance,
+            _say,
+            api_port=options["apiserver-port"],
+            update_context=options.get("update-context", True),
+            store=options["store"],
+            authentication=options.get("authentication-config"),
+            audit_policy=options.get("audit-policy"),
         )
     )
     _say(f"The cluster is ready at {settings.server} after {time.monotonic() - begin:.1f} s; its node is {settings.node_name}.")
