@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import subprocess
 from pathlib import Path
 
@@ -12,28 +13,31 @@ from atoll.config import Instance
 from atoll.errors import InvalidInput, NotSupported, Unavailable
 from atoll.http import Request, Response, Server
 from atoll.images import ImageStore, bootstrap, parse
-from atoll.images.aptsources import ARCHIVE, SECURITY, Source, sources
+from atoll.images.aptsources import DEBIAN, UBUNTU, Distribution, Source, sources
 
 
 @pytest.mark.parametrize(
-    ("name", "suite", "slim"),
+    ("name", "distribution", "suite", "slim"),
     [
-        ("debian:bookworm", "bookworm", False),
-        ("debian:bookworm-slim", "bookworm", True),
-        ("debian:12", "bookworm", False),
-        ("debian:12.5-slim", "bookworm", True),
-        ("debian", "trixie", False),
-        ("debian:unstable", "sid", False),
-        ("localhost:5000/base/debian:bookworm", "bookworm", False),
+        ("debian:bookworm", DEBIAN, "bookworm", False),
+        ("debian:bookworm-slim", DEBIAN, "bookworm", True),
+        ("debian:12", DEBIAN, "bookworm", False),
+        ("debian:12.5-slim", DEBIAN, "bookworm", True),
+        ("debian", DEBIAN, "trixie", False),
+        ("debian:unstable", DEBIAN, "sid", False),
+        ("localhost:5000/base/debian:bookworm", DEBIAN, "bookworm", False),
+        ("ubuntu:22.04", UBUNTU, "jammy", False),
+        ("ubuntu", UBUNTU, "noble", False),
+        ("ubuntu:noble", UBUNTU, "noble", False),
     ],
 )
-def test_suites(name: str, suite: str, slim: bool):
-    assert bootstrap.suite_of(parse(name).with_default_tag()) == (suite, slim)
+def test_suites(name: str, distribution: Distribution, suite: str, slim: bool):
+    assert bootstrap.suite_of(parse(name).with_default_tag()) == (distribution, suite, slim)
 
 
-@pytest.mark.parametrize("name", ["ubuntu:22.04", "debian:nope", "debian:x86", "app"])
-def test_what_is_no_debian(store: ImageStore, name: str):
-    with pytest.raises(InvalidInput, match="only Debian can be made from packages"):
+@pytest.mark.parametrize("name", ["ubuntu:22.04-slim", "ubuntu:bookworm", "debian:noble", "debian:nope", "debian:x86", "app"])
+def test_what_is_neither(store: ImageStore, name: str):
+    with pytest.raises(InvalidInput, match="only Debian and Ubuntu can be made from packages"):
         asyncio.run(store.bootstrap(name))
 
 
@@ -52,13 +56,14 @@ def test_the_missing_tool_is_named(store: ImageStore, monkeypatch: pytest.Monkey
 
 
 def test_the_missing_keyring_is_named(store: ImageStore, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(bootstrap, "KEYRING", Path("/nowhere/keyring.gpg"))
-    with pytest.raises(NotSupported, match=r"/nowhere/keyring\.gpg is missing"):
-        asyncio.run(store.bootstrap())
+    ubuntu = dataclasses.replace(UBUNTU, keyring=Path("/nowhere/keyring.gpg"))
+    monkeypatch.setattr(bootstrap, "DISTRIBUTIONS", (ubuntu,))
+    with pytest.raises(NotSupported, match=r"/nowhere/keyring\.gpg is missing.*ubuntu-keyring"):
+        asyncio.run(store.bootstrap("ubuntu:24.04"))
 
 
 def test_the_unreachable_mirror_is_named(store: ImageStore):
-    with pytest.raises(Unavailable, match=r"cannot reach the Debian mirror http://127\.0\.0\.1:1/debian.*--mirror"):
+    with pytest.raises(Unavailable, match=r"cannot reach the mirror http://127\.0\.0\.1:1/debian.*--mirror"):
         asyncio.run(store.bootstrap(mirror="http://127.0.0.1:1/debian"))
 
 
@@ -87,7 +92,7 @@ def test_a_mirror_without_the_suite(store: ImageStore):
 
 def test_an_unsigned_mirror_is_refused_by_apt_and_nothing_stays(store: ImageStore, monkeypatch: pytest.MonkeyPatch):
     async def work(mirror: str):
-        monkeypatch.setattr(bootstrap, "sources", lambda suite, mirror: [Source(mirror, (suite,))])
+        monkeypatch.setattr(bootstrap, "sources", lambda _, suite, mirror: [Source(mirror, (suite,))])
         with pytest.raises(Unavailable, match=f"mmdebstrap could not install Debian bookworm from {mirror}: E:"):
             await store.bootstrap(mirror=mirror)
         assert store.all() == []
@@ -98,17 +103,22 @@ def test_an_unsigned_mirror_is_refused_by_apt_and_nothing_stays(store: ImageStor
 
 def test_the_hosts_own_mirror_is_used(tmp_path: Path):
     (tmp_path / "sources.list.d").mkdir()
-    assert sources("bookworm", None, tmp_path)[0] == Source(ARCHIVE, ("bookworm", "bookworm-updates"))
+    assert sources(DEBIAN, "bookworm", None, tmp_path)[0] == Source(DEBIAN.archive, ("bookworm", "bookworm-updates"))
     (tmp_path / "sources.list").write_text("# deb http://old/debian x\ndeb [signed-by=/k] http://one.lan/debian bookworm main\n")
     (tmp_path / "sources.list.d/a.sources").write_text(
         "Types: deb\nURIs: http://third.party/stuff\nSuites: x\n\n"
         "Types: deb deb-src\nURIs: http://two.lan/debian-security/\nSuites: bookworm-security\n\n"
         "Types: deb\nEnabled: no\nURIs: http://off.lan/debian\nSuites: bookworm\n"
     )
-    assert [source.uri for source in sources("bookworm", None, tmp_path)] == ["http://one.lan/debian", "http://two.lan/debian-security"]
-    assert sources("bookworm", "http://mine/debian", tmp_path)[0].uri == "http://mine/debian"
-    assert sources("sid", None, tmp_path) == [Source("http://one.lan/debian", ("sid",))]
-    assert SECURITY.startswith("http")
+    assert [source.uri for source in sources(DEBIAN, "bookworm", None, tmp_path)] == [
+        "http://one.lan/debian",
+        "http://two.lan/debian-security",
+    ]
+    assert sources(DEBIAN, "bookworm", "http://mine/debian", tmp_path)[0].uri == "http://mine/debian"
+    assert sources(DEBIAN, "sid", None, tmp_path) == [Source("http://one.lan/debian", ("sid",))]
+    (tmp_path / "sources.list").write_text("deb http://u.lan/ubuntu noble-security main\ndeb http://m.lan/ubuntu/ noble main universe\n")
+    assert [source.uri for source in sources(UBUNTU, "noble", None, tmp_path)] == ["http://m.lan/ubuntu", "http://u.lan/ubuntu"]
+    assert "Components: main universe\nSigned-By: /usr/share/keyrings/ubuntu" in sources(UBUNTU, "noble", None, tmp_path)[0].stanza()
 
 
 @pytest.mark.road

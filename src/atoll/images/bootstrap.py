@@ -1,8 +1,8 @@
-"""Debian base images from Debian's own packages, for machines no registry answers to.
+"""Debian and Ubuntu base images from their own packages, for machines no registry answers to.
 
-mmdebstrap installs the suite (apt checks the archive's signature with Debian's keyring) and gives a tar, which is unpacked, given the few
-settings a container's apt and dpkg want, and packed our own way. The time of everything in it is the archive's, not the clock's, so the
-same packages give the same image.
+mmdebstrap installs the suite (apt checks the archive's signature with the distribution's keyring) and gives a tar, which is unpacked, given
+the few settings a container's apt and dpkg want, and packed our own way. The time of everything in it is the archive's, not the clock's, so
+the same packages give the same image.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from atoll.errors import InvalidInput, NotSupported, Unavailable
 from atoll.http import Client
 from atoll.http.errors import BodyTooLarge, Disconnected
-from atoll.images.aptsources import KEYRING, Source, sources
+from atoll.images.aptsources import DISTRIBUTIONS, Distribution, Source, sources
 from atoll.images.model import Layer, Progress
 from atoll.images.reference import Reference
 from atoll.images.snapshots import Snapshots
@@ -30,18 +30,6 @@ from atoll.kernel.openat2 import open_in_root
 from atoll.units import timestamp_seconds
 
 TOOL = "mmdebstrap"
-STABLE = "trixie"  # what debian:latest is; Debian 13, since August 2025
-SUITES = {
-    "10": "buster",
-    "11": "bullseye",
-    "12": "bookworm",
-    "13": "trixie",
-    "14": "forky",
-    "latest": STABLE,
-    "stable": STABLE,
-    "unstable": "sid",
-}
-NAMES = ("bullseye", "bookworm", "trixie", "forky", "sid")
 VARIANTS = ("essential", "apt", "minbase", "required", "important", "buildd", "standard")
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TIMEOUT_S = 1800.0  # a slow mirror is slow, a dead one is noticed by apt long before
@@ -102,6 +90,7 @@ REMOVED = (
 class Plan:
     """What will be installed and from where."""
 
+    distribution: Distribution
     suite: str
     slim: bool
     variant: str
@@ -118,7 +107,7 @@ class Plan:
         return [*command, self.suite, "-", "-"]
 
     def config(self) -> dict[str, Any]:
-        """The image's configuration, like that of Docker's debian."""
+        """The image's configuration, like that of Docker's official image."""
         created = timestamp_seconds(self.epoch)
         made_by = f"mmdebstrap --variant={self.variant} {self.suite} {' '.join(source.uri for source in self.sources)}"
         return {
@@ -131,23 +120,25 @@ class Plan:
         }
 
 
-def suite_of(reference: Reference) -> tuple[str, bool]:
-    """The suite a reference asks for, and whether its slim form. Raises InvalidInput for what is no Debian."""
+def suite_of(reference: Reference) -> tuple[Distribution, str, bool]:
+    """What a reference asks for: distribution, suite, and whether its slim form. Raises InvalidInput for what is neither."""
     tag = reference.tag or "latest"
-    slim = tag.endswith("-slim")
-    name = tag.removesuffix("-slim").split(".")[0]
-    suite = SUITES.get(name, name)
-    if reference.path.rpartition("/")[2] != "debian" or suite not in NAMES:
-        raise InvalidInput(
-            f"cannot bootstrap {reference.familiar}: only Debian can be made from packages, "
-            f"for instance debian:bookworm, debian:bookworm-slim or debian:{STABLE}"
-        )
-    return suite, slim
+    distribution = next((one for one in DISTRIBUTIONS if one.name == reference.path.rpartition("/")[2]), None)
+    if distribution is not None:
+        slim = distribution.slim and tag.endswith("-slim")
+        name = tag.removesuffix("-slim") if slim else tag
+        suite = distribution.versions.get(name) or distribution.versions.get(name.split(".")[0]) or name
+        if suite in distribution.suites:
+            return distribution, suite, slim
+    raise InvalidInput(
+        f"cannot bootstrap {reference.familiar}: only Debian and Ubuntu can be made from packages, "
+        "for instance debian:bookworm, debian:bookworm-slim or ubuntu:24.04"
+    )
 
 
 async def plan(reference: Reference, *, variant: str, include: Sequence[str], mirror: str | None) -> Plan:
     """Checks the tools and reaches the mirror. Raises InvalidInput, NotSupported naming the missing tool, Unavailable naming the mirror."""
-    suite, slim = suite_of(reference)
+    distribution, suite, slim = suite_of(reference)
     if variant not in VARIANTS:
         raise InvalidInput(f"unknown variant {variant!r}: one of {', '.join(VARIANTS)}")
     for package in include:
@@ -155,11 +146,11 @@ async def plan(reference: Reference, *, variant: str, include: Sequence[str], mi
             raise InvalidInput(f"{package!r} is no package name")
     if shutil.which(TOOL) is None:
         raise NotSupported(f"{TOOL} is not installed, and makes the image: apt-get install {TOOL} debian-archive-keyring")
-    if not KEYRING.exists():
-        raise NotSupported(f"{KEYRING} is missing, and checks the packages' signatures: apt-get install debian-archive-keyring")
-    chosen = sources(suite, mirror)
+    if not distribution.keyring.exists():
+        raise NotSupported(f"{distribution.keyring} is missing, and checks the packages' signatures: {distribution.keyring_from}")
+    chosen = sources(distribution, suite, mirror)
     epoch = max([await _release_time(source.uri, one) for source in chosen for one in source.suites])
-    return Plan(suite, slim, variant, tuple(include), tuple(chosen), epoch)
+    return Plan(distribution, suite, slim, variant, tuple(include), tuple(chosen), epoch)
 
 
 async def make_layer(plan: Plan, snapshots: Snapshots, progress: Progress) -> Layer:
@@ -201,15 +192,15 @@ async def make_layer(plan: Plan, snapshots: Snapshots, progress: Progress) -> La
             if not unpack.cancelled():
                 unpack.exception()  # a cut tar is the consequence; mmdebstrap's failure is the cause
     uris = ", ".join(source.uri for source in plan.sources)
-    raise Unavailable(f"{TOOL} could not install Debian {plan.suite} from {uris}: {_last(log)}")
+    raise Unavailable(f"{TOOL} could not install {plan.distribution.title} {plan.suite} from {uris}: {_last(log)}")
 
 
 def finish(root: int, plan: Plan) -> None:
-    """The settings of a container's Debian, written below the directory `root`."""
+    """The settings of a container's system, written below the directory `root`."""
     for path in REMOVED:
         remove_in_root(root, path)
     stanzas = "\n".join(source.stanza() for source in plan.sources)
-    for path, (mode, text) in {**FILES, "etc/apt/sources.list.d/debian.sources": (0o644, stanzas)}.items():
+    for path, (mode, text) in {**FILES, f"etc/apt/sources.list.d/{plan.distribution.name}.sources": (0o644, stanzas)}.items():
         remove_in_root(root, path)
         fd = open_in_root(root, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         try:
@@ -242,7 +233,7 @@ async def _release_time(uri: str, suite: str) -> int:
                     raise Unavailable(f"the mirror has no {name} (status {response.status}): name another with --mirror")
                 text = await response.read(RELEASE_MAX)
     except (Unavailable, Disconnected, BodyTooLarge, TimeoutError) as error:
-        raise Unavailable(f"cannot reach the Debian mirror {uri}: {error or 'timed out'}. Name another with --mirror") from error
+        raise Unavailable(f"cannot reach the mirror {uri}: {error or 'timed out'}. Name another with --mirror") from error
     for line in text.decode("utf-8", "replace").splitlines():
         key, _, value = line.partition(":")
         if key == "Date":

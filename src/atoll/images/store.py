@@ -323,7 +323,7 @@ class ImageStore:
         mirror: str | None = None,
         progress: Progress = nothing,
     ) -> Image:
-        """A Debian base image from Debian's own signed packages, without any registry.
+        """A Debian or Ubuntu base image from its own signed packages, without any registry.
 
         Raises InvalidInput, NotSupported naming a missing tool, Unavailable naming the mirror.
         """
@@ -331,7 +331,7 @@ class ImageStore:
 
         name = parse(reference).with_default_tag()
         plan = await bootstrap.plan(name, variant=variant, include=include, mirror=mirror)
-        progress({"status": f"Making {name.familiar} from {plan.sources[0].uri} (Debian {plan.suite})"})
+        progress({"status": f"Making {name.familiar} from {plan.sources[0].uri} ({plan.distribution.title} {plan.suite})"})
         with self.working():
             layer = await bootstrap.make_layer(plan, self.snapshots, progress)
             image = self.create_image(plan.config(), [layer], tags=[str(name)])

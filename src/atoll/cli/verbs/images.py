@@ -329,7 +329,7 @@ def bootstrap() -> Command:
     )
     return Command(
         _bootstrap,
-        "[OPTIONS] debian:SUITE",
+        "[OPTIONS] debian:SUITE | ubuntu:SUITE",
         "Make a base image from a distribution's own packages, signatures checked; no registry is needed",
         flags,
         minimum=1,
