@@ -191,3 +191,33 @@ def test_nothing_stays_open_after_an_export(instance):
         assert len(os.listdir("/proc/self/fd")) == before
 
     run(instance, story)
+
+
+def test_a_container_in_a_user_namespace(instance, tmp_path):
+    """As pods have it with hostUsers: false: root is nobody on the host, and a volume's files are its own."""
+
+    async def story(engine):
+        (tmp_path / "file").write_text("given\n")
+        script = (
+            "cat /proc/self/uid_map; id -u; stat -c %u /v/file /etc/hosts /bin/busybox; touch /v/mine /root/mine && cat /v/file; sleep 1000"
+        )
+        body = {
+            "Image": "busybox",
+            "Cmd": ["sh", "-c", script],
+            "HostConfig": {"UsernsMode": "map:196608:65536", "NetworkMode": "none", "Binds": [f"{tmp_path}:/v"]},
+        }
+        container = await engine.containers.create("mapped", body)
+        await engine.containers.start(container)
+        output = b""
+        for _ in range(300):
+            if output.endswith(b"given\n"):
+                break
+            output = b"".join([data async for _, data in engine.containers.logs(container)])
+            await asyncio.sleep(0.01)
+        assert output.decode().split() == ["0", "196608", "65536", "0", "0", "0", "0", "given"]
+        pid = engine.containers.get(container).record.pid
+        assert os.stat(f"/proc/{pid}").st_uid == 196608
+        assert (tmp_path / "mine").stat().st_uid == 0
+        await engine.containers.remove(container, force=True)
+
+    run(instance, story)

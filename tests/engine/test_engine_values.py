@@ -2,7 +2,7 @@
 
 import pytest
 
-from atoll.engine.containers import restart
+from atoll.engine.containers import restart, userns
 from atoll.engine.containers.bundle import check_shared, oci_mount
 from atoll.engine.containers.config import container_config, host_config, parse_port
 from atoll.engine.containers.create import adopt, merge_health
@@ -144,7 +144,6 @@ def test_a_wrong_field_is_named(body, word):
         ({"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["0"]}]}, "write vendor/class=name"),
         ({"DeviceRequests": [{"Count": "all"}]}, "must be a number"),
         ({"DeviceRequests": [{"Capabilities": ["gpu"]}]}, "list of lists"),
-        ({"UsernsMode": "auto"}, "userns"),
     ],
 )
 def test_limits_that_cannot_be(body, word):
@@ -414,3 +413,13 @@ def test_processors_and_memory_that_are_not_there(body):
     with pytest.raises(InvalidInput, match=r"not available|Invalid value"):
         host_config(body)
     assert host_config({"CpusetMems": "0", "CpusetCpus": "0"})["CpusetMems"] == "0"
+
+
+@pytest.mark.parametrize("mode", ["auto", "map:65536:65536", "container:x", "map:0:5", "map:x"])
+def test_user_namespaces_are_for_callers_in_process(mode):
+    with pytest.raises(InvalidInput, match="invalid userns mode"):
+        userns.check(mode, trusted=False)
+    for fine in ("", "host"):
+        userns.check(fine, trusted=False)
+    userns.check("map:65536:65536", trusted=True)
+    assert userns.parse("map:4294967295:2") is None

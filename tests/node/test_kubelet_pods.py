@@ -391,3 +391,30 @@ def test_a_pod_with_an_unsafe_sysctl_is_rejected(cluster: Cluster) -> None:
     assert found["status"]["message"] == 'Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted'
     assert "SysctlForbidden" in cluster.events("unsafe")
     cluster.delete("unsafe")
+
+
+def test_a_pod_with_users_of_its_own(cluster: Cluster) -> None:
+    """`hostUsers: false`: root inside is nobody on the host, its volumes are its own all the same, exec and probes work."""
+    script = "cat /proc/self/uid_map; id -u; echo data > /data/file; stat -c %u /data/file /etc/hosts; cat /cfg/key; sleep 1000"
+    cluster.apply(
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cfg"}, "data": {"key": "value\n"}},
+        pod(
+            "mapped",
+            script,
+            hostUsers=False,
+            container={
+                "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "cfg", "mountPath": "/cfg"}],
+                "readinessProbe": {"exec": {"command": ["test", "-s", "/data/file"]}, "periodSeconds": 1},
+            },
+            volumes=[{"name": "data", "emptyDir": {}}, {"name": "cfg", "configMap": {"name": "cfg"}}],
+        ),
+    )
+    cluster.wait("mapped", is_running)
+    uid_map, *lines = cluster.wait_logs("mapped", 5)
+    base = int(uid_map.split()[1])
+    assert base % 65536 == 0
+    assert base > 0
+    assert lines == ["0", "0", "0", "value"]
+    assert cluster.kubectl("exec", "mapped", "--", "sh", "-c", "id -u; cat /data/file").stdout == "0\ndata\n"
+    cluster.wait("mapped", lambda found: row(found)["ready"])
+    cluster.delete("mapped")

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from atoll.http import Query
 from atoll.node.config import NodeConfig
 from atoll.node.kubelet_api.logs import LogOptions, file_log
 from atoll.node.kubelet_api.server import may_call
-from atoll.node.pods import security
+from atoll.node.pods import security, users
 from atoll.node.pods.env import ConfigError, expand, service_variables
 from atoll.node.pods.pulls import PullError, Pulls, credentials
 from atoll.node.pods.spec import resources
@@ -208,3 +209,18 @@ def test_log_of_a_process_of_ours(tmp_path: Path, options: dict[str, int], text:
         return b"".join([piece async for piece in file_log(path, LogOptions(**options))])
 
     assert asyncio.run(read()) == text
+
+
+def test_a_pod_without_the_hosts_users_has_ids_of_its_own():
+    def container(uid, mode):
+        return SimpleNamespace(labels={"io.kubernetes.pod.uid": uid}, record=SimpleNamespace(host={"UsernsMode": mode}))
+
+    pod = {"metadata": {"uid": "one"}, "spec": {"hostUsers": False}}
+    first = users.mode(pod, [])
+    base, size = (int(word) for word in first.split(":")[1:])
+    assert (size, base % size) == (65536, 0)
+    assert base >= size
+    assert users.mode(pod, [container("one", first), container("two", "")]) == first
+    assert users.mode(pod, [container("two", first)]) == f"map:{base + size}:{size}"
+    assert users.mode({"metadata": {"uid": "one"}, "spec": {}}, []) == ""
+    assert users.mode({"metadata": {"uid": "one"}, "spec": {"hostUsers": True}}, []) == ""

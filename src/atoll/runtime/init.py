@@ -108,6 +108,7 @@ def join(plan: Plan) -> NoReturn:
     profile = _filter(plan)
     if plan.extras is not None:
         plan.extras.give(plan.stdio or (), plan.spec["linux"])
+        confine.set_limits(plan.process)  # a user namespace might not let us
     flags = 0
     for namespace in plan.spec["linux"].get("namespaces") or ():
         flags |= processes.NAMESPACES[namespace["type"]][0]
@@ -134,7 +135,8 @@ def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile:
     variables = program.environment(process, user.home)
     for number, fd in enumerate(stdio):
         os.dup2(fd, number, inheritable=True)
-    confine.set_limits(process)
+    if plan.extras is None or plan.target < 0:
+        confine.set_limits(process)
     if plan.extras is not None:
         if plan.target < 0:
             plan.extras.give((0, 1, 2), plan.spec["linux"])

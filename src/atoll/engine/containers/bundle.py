@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from atoll.engine.containers import requests
+from atoll.engine.containers import requests, userns
 from atoll.engine.containers.inspect import command_line
 from atoll.engine.containers.mounts import MountPoint, inside_volume
 from atoll.engine.containers.record import Container, Record
@@ -92,6 +92,7 @@ def make_spec(
     if host["DeviceRequests"]:
         catalogue = cdi.Catalogue.read(settings.cdi_directories)
         catalogue.apply(spec, requests.devices(host["DeviceRequests"], catalogue))
+    userns.apply(spec, host["UsernsMode"])
     trust.apply(spec)
     return spec
 

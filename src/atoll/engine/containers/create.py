@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from atoll.engine import runtimes
-from atoll.engine.containers import mounts, networking
+from atoll.engine.containers import mounts, networking, userns
 from atoll.engine.containers.bundle import security_options
 from atoll.engine.containers.config import NETWORKING, container_config, host_config, read
 from atoll.engine.containers.record import Container, Record, Status
@@ -73,6 +73,7 @@ class Creator:
         if config["StopSignal"]:
             parse_signal(config["StopSignal"])
         networking.check(config, host, given, trusted=trusted)
+        userns.check(host["UsernsMode"], trusted=trusted)
         runtimes.find(self._services.settings, host["Runtime"])
         capability_set(host["CapAdd"] or (), host["CapDrop"] or (), privileged=host["Privileged"])
         security_options(host["SecurityOpt"] or ())

@@ -57,6 +57,7 @@ def container_body(
     memory_capacity: int,
     may_lower_oom: bool,
     pid_mode: str = "",
+    userns_mode: str = "",
 ) -> dict[str, Any]:
     """The body of POST /containers/create. Raises ConfigError for what cannot be done."""
     spec, meta = pod["spec"], pod["metadata"]
@@ -94,6 +95,7 @@ def container_body(
             **resources(pod, container, memory_capacity, may_lower_oom=may_lower_oom),
             "NetworkMode": place.network,
             "PidMode": pid_mode or ("host" if spec.get("hostPID") else ""),
+            "UsernsMode": userns_mode,
             "IpcMode": "host" if spec.get("hostIPC") else "private",
             "Mounts": [_mount(mount) for mount in everything],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_MAX_SIZE, "max-file": LOG_MAX_FILES}},

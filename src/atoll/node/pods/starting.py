@@ -15,7 +15,7 @@ from atoll.client.resources import SECRETS, SERVICES, Resource
 from atoll.errors import AtollError, Unavailable
 from atoll.images import Image
 from atoll.node.directories import PodDirectory
-from atoll.node.pods import ending, spec
+from atoll.node.pods import ending, spec, users
 from atoll.node.pods.env import ConfigError, environment
 from atoll.node.pods.live import LivePod
 from atoll.node.pods.model import ContainerState, Waiting
@@ -121,6 +121,7 @@ class Starter:
             memory_capacity=around.machine.memory,
             may_lower_oom=around.machine.may_lower_oom,
             pid_mode=self._pid_mode(container),
+            userns_mode=users.mode(pod, self._engine.registry),
         )
 
     def _pid_mode(self, container: Object) -> str:
