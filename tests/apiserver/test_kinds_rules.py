@@ -122,6 +122,7 @@ def container(**fields: Any) -> dict[str, Any]:
             {"dnsPolicy": "None"},
             "spec.dnsConfig.nameservers: Required value: must provide at least one DNS nameserver when `dnsPolicy` is None",
         ),
+        ({"hostUsers": False, "hostIPC": True}, "spec.hostIPC: Forbidden: when `hostUsers` is false"),
         (
             {"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]},
             "spec.tolerations[0].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",

@@ -45,6 +45,9 @@ def validate_pod_spec(spec: Object, path: str, causes: Causes) -> None:
     ):
         if spec.get(field):
             causes.each(f"{path}.{field}", spec[field], check(spec[field]))
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        if spec.get("hostUsers") is False and spec.get(field):
+            causes.forbidden(f"{path}.{field}", "when `hostUsers` is false")
     for index, alias in enumerate(spec.get("hostAliases") or ()):
         validate_ip(alias.get("ip") or "", f"{path}.hostAliases[{index}].ip", causes)
         for number, name in enumerate(alias.get("hostnames") or ()):
