@@ -94,7 +94,9 @@ def test_others_end_in_time(box):
         stuck = box.bundle(["sh", "-c", "sleep 1000 & read line"], name="stuck", edit=share_pids)
         other = box.bundle(["sh", "-c", "sleep 0.2; exit 3"], name="other")
         pid = await box.start(stuck, stdin=True, stdin_once=False)
-        while len(pids := await box.runtime.pids(stuck)) < 2:
+        for _ in range(500):
+            if len(pids := await box.runtime.pids(stuck)) == 2:
+                break
             await asyncio.sleep(0.01)
         (child,) = [found for found in pids if found != pid]
         inner = FREEZER / f"atoll-{box.instance.id}" / "stuck" / "inner"
