@@ -137,8 +137,13 @@ class ImageStore:
         self._collector.collect()
         await asyncio.to_thread(self._collector.sweep)
 
-    async def prune(self, *, dangling: bool = True, until_ns: int | None = None, labels: Sequence[str] = ()) -> dict[str, Any]:
-        """Removes images nobody uses (untagged ones only, unless `dangling` is False): {"ImagesDeleted": [...], "SpaceReclaimed": n}."""
+    async def prune(
+        self, *, dangling: bool = True, until_ns: int | None = None, labels: Sequence[str] = (), spared: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Removes images nobody uses (untagged ones only, unless `dangling` is False): {"ImagesDeleted": [...], "SpaceReclaimed": n}.
+
+        Those with all of `labels` and none of `spared`, each "key" or "key=value".
+        """
         before = self._layers_size()
         chosen = [
             image
@@ -146,6 +151,7 @@ class ImageStore:
             if (not dangling or not image.repo_tags)
             and (until_ns is None or views.created_ns(image) < until_ns)
             and views.has_labels(image, labels)
+            and not any(views.has_labels(image, [label]) for label in spared)
         ]
         records = self._remover.remove_unused(chosen)
         await asyncio.to_thread(self._collector.sweep)

@@ -61,11 +61,12 @@ class Routes:
 
     async def prune(self, request: Request) -> Response:
         filters = Filters.parse(request.query.get("filters"), PRUNE_FILTERS)
-        if "label!" in filters:
-            raise NotSupported("the filter label! is not supported for images yet")
         until = filters.one("until")
         result = await self._images.prune(
-            dangling=filters.flag("dangling") is not False, until_ns=parse_moment(until) if until else None, labels=filters.get("label")
+            dangling=filters.flag("dangling") is not False,
+            until_ns=parse_moment(until) if until else None,
+            labels=filters.get("label"),
+            spared=filters.get("label!"),
         )
         self._engine.events.publish("image", "prune", "", {"reclaimed": str(result["SpaceReclaimed"])})
         return json_response(result)
