@@ -115,7 +115,7 @@ class Lifecycle:
             rootfs = layers.overlay(services.images, image, services.init_layer, container.paths.upper, container.paths.work)
             log_max_size, log_max_files = rotation(record.host["LogConfig"])
             if container.is_unsaved:
-                await self._let_go(container)  # of the run before
+                await self.let_go(container)  # of the run before
             pid = await services.runtime.start(
                 container.id,
                 container.paths.root,
@@ -215,18 +215,16 @@ class Lifecycle:
             services.container_event(container, "die", exitCode=str(status.code), execDuration=str(seconds))
             if again:
                 container.restart_delay_s = restart.next_delay(container.record, container.restart_delay_s)
-                self.settle(container, status=Status.RESTARTING)
                 container.restart_task = asyncio.create_task(self._restart_later(container), name=f"restart {container.id[:12]}")
             container.exited(status)
             if not container.is_unsaved:  # else the keeper is the one to know how it ended, should we die
-                await self._let_go(container)
+                await self.let_go(container)
         if not again and container.auto_remove and not container.is_restarting:
             await self._remove(container)
 
     def _settle_end(self, container: Container, status: ExitStatus) -> bool:
         """The row of its end; whether the policy starts it again, which is counted in the same write."""
         changes: dict[str, Any] = {
-            "status": Status.EXITED,
             "pid": 0,
             "exit_code": status.code,
             "error": EXIT_UNKNOWN if status.is_unknown else container.record.error,
@@ -235,10 +233,12 @@ class Lifecycle:
             "endpoints": {},
         }
         again = restart.wants_restart(replace(container.record, **changes))
-        self.settle(container, **changes, restart_count=container.record.restart_count + again)
+        ended = Status.RESTARTING if again else Status.EXITED
+        self.settle(container, status=ended, **changes, restart_count=container.record.restart_count + again)
         return again
 
-    async def _let_go(self, container: Container) -> None:
+    async def let_go(self, container: Container) -> None:
+        """Have the keeper forget the run that has ended."""
         with contextlib.suppress(NotFound, KeeperLost):
             await self._services.runtime.delete(container.id)  # cgroups; nobody waits for them
             container.is_kept = False
@@ -257,7 +257,7 @@ class Lifecycle:
                     if container.is_unsaved and not container.removed and container.settle():
                         log.warning("container %s: its row is written now", container.id[:12])
                         if not container.is_up:
-                            await self._let_go(container)
+                            await self.let_go(container)
         finally:
             self._is_writing_later = False
 
@@ -281,7 +281,9 @@ class Lifecycle:
         if self._cancel_restart(container):
             return
         async with container.lock:
-            pass  # a start that is under way comes first
+            pass  # a start that is under way comes first, or an end
+        if self._cancel_restart(container):
+            return
         if not container.is_up:
             raise NotModified(f"container {container.id} is not running")
         config = container.record.config

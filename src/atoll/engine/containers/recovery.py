@@ -12,7 +12,7 @@ import logging
 import shutil
 import signal as signals
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from atoll.engine.containers import health, restart
 from atoll.engine.containers.lifecycle import Lifecycle, NotModified
@@ -35,8 +35,10 @@ async def recover(services: Services, lifecycle: Lifecycle) -> None:
     states = {state.id: state for state in await services.runtime.list()}
     alive = [container.id for container in services.registry if _is_alive(states.get(container.id))]
     await services.networks.start(alive)
+    due = set()
     for container in services.registry:
-        await _recover(services, lifecycle, container, states.get(container.id))
+        if await _recover(services, lifecycle, container, states.get(container.id)):
+            due.add(container.id)
     for state in states.values():
         if services.registry.find(state.id) is None:
             await _end_stray(services, state)
@@ -46,7 +48,7 @@ async def recover(services: Services, lifecycle: Lifecycle) -> None:
     for container in services.registry:
         if container.auto_remove and not container.is_up and container.record.started_ns:
             await remove(services, container, volumes=True)
-    starts = [_start(lifecycle, container) for container in services.registry if _should_start(container)]
+    starts = [_start(lifecycle, container) for container in services.registry if _should_start(container, due)]
     await asyncio.gather(*starts)
 
 
@@ -61,11 +63,16 @@ async def watch_keeper(services: Services, lifecycle: Lifecycle, on_list: Callab
         log.warning("the keeper went away")
         states = await _reconnected(services)
         on_list(states)
-        for container in services.registry:
+        # All at once: who starts while one of them is dealt with is not in the list, and alive.
+        gone = [(container, container.record.pid) for container in services.registry if _has_gone(container, states)]
+        for container, pid in gone:
             state = states.get(container.id)
-            if container.is_up and not _is_alive(state):
-                ended = state.exit if state is not None else None
-                await _end(lifecycle, container, ended or _lost(container))
+            if container.record.pid == pid:
+                await _end(lifecycle, container, (state.exit if state is not None else None) or _lost(container))
+
+
+def _has_gone(container: Container, states: Mapping[str, RuntimeState]) -> bool:
+    return container.is_up and not _is_alive(states.get(container.id))
 
 
 async def _reconnected(services: Services) -> dict[str, RuntimeState]:
@@ -95,7 +102,8 @@ def _is_alive(state: RuntimeState | None) -> bool:
     return state is not None and state.status != "exited"
 
 
-async def _recover(services: Services, lifecycle: Lifecycle, container: Container, state: RuntimeState | None) -> None:
+async def _recover(services: Services, lifecycle: Lifecycle, container: Container, state: RuntimeState | None) -> bool:
+    """Whether a restart that was counted has not come any more."""
     status = container.status
     if state is not None and _is_alive(state):
         paused = state.status == "paused"
@@ -104,12 +112,23 @@ async def _recover(services: Services, lifecycle: Lifecycle, container: Containe
             container, status=Status.PAUSED if paused else Status.RUNNING, pid=state.pid, started_ns=started_ns or state.started_ns
         )
         health.begin(container, services)
-    elif status in UP or (state is not None and state.exit is not None):
-        lifecycle.settle(container, status=Status.RUNNING, started_ns=container.record.started_ns or (state.started_ns if state else 0))
+    elif status in UP or _is_news(container, state):
+        started_ns = container.record.started_ns if status in UP or state is None else state.started_ns
+        lifecycle.settle(container, status=Status.RUNNING, started_ns=started_ns)
         ended = state.exit if state is not None else None
         await _end(lifecycle, container, ended or _lost(container))
-    elif status is Status.RESTARTING:
-        lifecycle.settle(container, status=Status.EXITED, pid=0, endpoints={})
+    else:
+        if state is not None:
+            await lifecycle.let_go(container)
+        if status is Status.RESTARTING:
+            lifecycle.settle(container, status=Status.EXITED, pid=0, endpoints={})
+            return True
+    return False
+
+
+def _is_news(container: Container, state: RuntimeState | None) -> bool:
+    """Whether the keeper tells of an end that the row does not know: it was killed between the two otherwise."""
+    return state is not None and state.exit is not None and state.exit.finished_ns != container.record.finished_ns
 
 
 def _lost(container: Container) -> ExitStatus:
@@ -121,8 +140,11 @@ async def _end(lifecycle: Lifecycle, container: Container, status: ExitStatus) -
         await lifecycle.ended(container, status)
 
 
-def _should_start(container: Container) -> bool:
-    return container.status is Status.EXITED and not container.removed and restart.wants_start_with_daemon(container.record)
+def _should_start(container: Container, due: Collection[str]) -> bool:
+    """`due` are those whose restart was counted already."""
+    if container.status is not Status.EXITED or container.removed:
+        return False
+    return container.id in due or restart.wants_start_with_daemon(container.record)
 
 
 async def _start(lifecycle: Lifecycle, container: Container) -> None:
