@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import time
 import urllib.request
+
+import pytest
 
 from node_harness import KUBECTL, Cluster, has_phase, is_running, pod, row, waits_for
 
@@ -418,3 +421,22 @@ def test_a_pod_with_users_of_its_own(cluster: Cluster) -> None:
     assert cluster.kubectl("exec", "mapped", "--", "sh", "-c", "id -u; cat /data/file").stdout == "0\ndata\n"
     cluster.wait("mapped", lambda found: row(found)["ready"])
     cluster.delete("mapped")
+
+
+@pytest.mark.skipif(shutil.which("crun") is None, reason="needs crun (a Debian package)")
+def test_a_runtime_class_names_the_runtime(cluster: Cluster) -> None:
+    def runtime_class(name: str, handler: str) -> dict[str, object]:
+        return {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": handler}
+
+    cluster.apply(runtime_class("light", "crun"), runtime_class("odd", "nosuch"))
+    cluster.apply(pod("by-crun", "echo by another; sleep 1000", runtimeClassName="light"), pod("by-none", runtimeClassName="odd"))
+    cluster.wait("by-crun", is_running)
+    assert cluster.wait_logs("by-crun", 1) == ["by another"]
+    assert cluster.kubectl("exec", "by-crun", "--", "hostname").stdout == "by-crun\n"
+    identifier = row(cluster.get("by-crun"))["containerID"].removeprefix("atoll://")
+    assert (cluster.instance.run / "oci" / "crun" / identifier).exists()
+    cluster.wait("by-none", waits_for("CreateContainerConfigError"))
+    assert 'no runtime for "nosuch" is configured' in cluster.events("by-none")
+    cluster.delete("by-crun")
+    cluster.delete("by-none")
+    cluster.kubectl("delete", "runtimeclass", "light", "odd")

@@ -284,3 +284,19 @@ def test_shared_propagation_is_refused_by_name(any_box, tmp_path):
             await box.run(["true"], mounts=mounts)
 
     any_box(body)
+
+
+def test_a_user_namespace_is_refused_by_name(any_box):
+    async def body(box):
+        def edit(config):
+            maps = [{"containerID": 0, "hostID": 100_000, "size": 65536}]
+            config["linux"]["namespaces"].append({"type": "user"})
+            config["linux"].update(uidMappings=maps, gidMappings=maps)
+
+        if box.other is None:
+            assert (await box.run(["true"], edit=edit))[0].code == 0
+            return
+        with pytest.raises(NotSupported, match="use the runtime atoll"):
+            await box.run(["true"], edit=edit)
+
+    any_box(body)

@@ -58,6 +58,8 @@ def target(runtime: Mapping[str, str], container: str, bundle: str, cgroup: Cgro
 def create(plan: Any) -> NoReturn:
     """The driver of a start: `plan` is an init.Plan with a `runtime`."""
     to, spec = plan.runtime, plan.spec
+    if spec["linux"].get("uidMappings"):
+        raise NotSupported(f'the runtime "{to.name}" is not given user namespaces, whose layers only we can map: use the runtime atoll')
     _begin(to, spec)
     os.makedirs(to.directory, 0o700, exist_ok=True)
     root = rootfs.mount_root(plan.bundle, spec["root"]["path"], plan.overlay, "rprivate")

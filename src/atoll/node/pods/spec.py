@@ -58,6 +58,7 @@ def container_body(
     may_lower_oom: bool,
     pid_mode: str = "",
     userns_mode: str = "",
+    runtime: str = "",
 ) -> dict[str, Any]:
     """The body of POST /containers/create. Raises ConfigError for what cannot be done."""
     spec, meta = pod["spec"], pod["metadata"]
@@ -96,6 +97,7 @@ def container_body(
             "NetworkMode": place.network,
             "PidMode": pid_mode or ("host" if spec.get("hostPID") else ""),
             "UsernsMode": userns_mode,
+            "Runtime": runtime,
             "IpcMode": "host" if spec.get("hostIPC") else "private",
             "Mounts": [_mount(mount) for mount in everything],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": LOG_MAX_SIZE, "max-file": LOG_MAX_FILES}},

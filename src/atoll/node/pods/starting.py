@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from atoll.client.objects import Object, key_of
-from atoll.client.resources import SECRETS, SERVICES, Resource
-from atoll.errors import AtollError, Unavailable
+from atoll.client.protocol import is_not_found
+from atoll.client.resources import RUNTIME_CLASSES, SECRETS, SERVICES, Resource
+from atoll.engine import runtimes
+from atoll.errors import AtollError, InvalidInput, StatusError, Unavailable
 from atoll.images import Image
 from atoll.node.directories import PodDirectory
 from atoll.node.pods import ending, spec, users
@@ -121,8 +123,25 @@ class Starter:
             memory_capacity=around.machine.memory,
             may_lower_oom=around.machine.may_lower_oom,
             pid_mode=self._pid_mode(container),
+            runtime=await self._runtime(),
             userns_mode=users.mode(pod, self._engine.registry),
         )
+
+    async def _runtime(self) -> str:
+        """HostConfig.Runtime, by the handler of the pod's RuntimeClass; "" for our own. Raises ConfigError."""
+        name = self._live.pod["spec"].get("runtimeClassName")
+        if not name:
+            return ""
+        try:
+            found = await self._around.client.get(RUNTIME_CLASSES, name)
+            runtimes.find(self._engine.services.settings, found["handler"])
+        except StatusError as error:
+            if is_not_found(error):
+                raise ConfigError(f'RuntimeClass "{name}" not found') from None
+            raise
+        except InvalidInput as error:
+            raise ConfigError(f'no runtime for "{found["handler"]}" is configured: {error}') from error
+        return str(found["handler"])
 
     def _pid_mode(self, container: Object) -> str:
         """Of `kubectl debug --target`: the process namespace of the container that is looked into."""
