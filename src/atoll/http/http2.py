@@ -39,8 +39,9 @@ __all__ = ["Http2", "Http2Stream"]
 
 log = logging.getLogger(__name__)
 
-STREAM_WINDOW = 1 << 20  # bytes a stream's reader may be behind
-CONNECTION_WINDOW = 16 << 20  # and all of them together
+STREAM_WINDOW = 8 << 20  # bytes a stream's reader may be behind
+CONNECTION_WINDOW = 64 << 20  # and all of them together
+FRAME_MAX = 256 * 1024  # bytes; the work is by the frame
 STREAMS_MAX = 256  # that the peer may have open at once
 READ = 256 * 1024
 CLOSE_WAIT_S = 1.0  # for the peer to take our last frames and hang up
@@ -58,7 +59,13 @@ class Http2:
         self._closed = asyncio.Event()
         self._refused = False  # the peer wants no more streams
         self._state.initiate_connection()
-        self._state.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW, SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_MAX})
+        self._state.update_settings(
+            {
+                SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
+                SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_MAX,
+                SettingCodes.MAX_FRAME_SIZE: FRAME_MAX,
+            }
+        )
         self._state.increment_flow_control_window(CONNECTION_WINDOW)
         self.flush()
         self._reader = asyncio.get_running_loop().create_task(self._run(), name="http/2 connection")
