@@ -9,12 +9,13 @@ from typing import Any, Protocol
 
 from atoll.apiserver.admission.certificates import GROUP as CERTIFICATES
 from atoll.apiserver.admission.certificates import check_certificate_request, set_requestor
-from atoll.apiserver.admission.defaultstorageclass import set_default_storage_class
+from atoll.apiserver.admission.defaultclass import set_default_ingress_class, set_default_storage_class
 from atoll.apiserver.admission.escalation import refuse_escalation
 from atoll.apiserver.admission.limitranger import check_limits, set_default_limits
 from atoll.apiserver.admission.namespacelifecycle import check_namespace_lives, keep_system_namespaces
 from atoll.apiserver.admission.noderestriction import restrict_node
-from atoll.apiserver.admission.podpriority import resolve_priority
+from atoll.apiserver.admission.nodetaint import taint_new_node
+from atoll.apiserver.admission.podpriority import check_one_default, resolve_priority
 from atoll.apiserver.admission.podsecurity.plugin import check_pod_security
 from atoll.apiserver.admission.policies.bindings import GROUP as HOOKS
 from atoll.apiserver.admission.policies.bindings import MUTATING as MUTATING_POLICIES
@@ -23,7 +24,9 @@ from atoll.apiserver.admission.policies.compiled import Programs
 from atoll.apiserver.admission.policies.mutating import mutate_by_policies
 from atoll.apiserver.admission.policies.validating import validate_by_policies
 from atoll.apiserver.admission.resourcequota import charge_quotas
+from atoll.apiserver.admission.runtimeclass import apply_runtime_class
 from atoll.apiserver.admission.serviceaccount import give_service_account
+from atoll.apiserver.admission.storage import check_resize, protect_storage
 from atoll.apiserver.admission.tolerations import add_default_tolerations
 from atoll.apiserver.admission.unserved import refuse_unserved
 from atoll.apiserver.admission.webhooks import (
@@ -51,8 +54,11 @@ class Mutator(Protocol):
 
 # By resource ("pods", "persistentvolumeclaims"); all of these act on create only.
 _ON_CREATE: dict[tuple[str, str], tuple[Mutator, ...]] = {
-    ("", "pods"): (set_default_limits, give_service_account, add_default_tolerations, resolve_priority),
-    ("", "persistentvolumeclaims"): (set_default_storage_class,),
+    ("", "pods"): (set_default_limits, give_service_account, resolve_priority, add_default_tolerations, apply_runtime_class),
+    ("", "nodes"): (taint_new_node,),
+    ("", "persistentvolumeclaims"): (set_default_storage_class, protect_storage),
+    ("", "persistentvolumes"): (protect_storage,),
+    ("networking.k8s.io", "ingresses"): (set_default_ingress_class,),
     (CERTIFICATES, "certificatesigningrequests"): (set_requestor,),
 }
 _LIMITED = {("", "pods"): "resize", ("", "persistentvolumeclaims"): ""}  # at create, and by changes through this subresource
@@ -148,6 +154,10 @@ class AdmissionChain:
             refuse_escalation(self._authorizer, call, new, old)
         elif where == (CERTIFICATES, "certificatesigningrequests"):
             check_certificate_request(self._authorizer, call, new, old)
+        elif where == ("", "persistentvolumeclaims"):
+            check_resize(core, call, new, old)
+        elif where == ("scheduling.k8s.io", "priorityclasses"):
+            check_one_default(core, call, new)
         limited = _LIMITED.get(where)
         if limited is not None and (not call.subresource if old is None else call.subresource == limited):
             check_limits(core, call, new)

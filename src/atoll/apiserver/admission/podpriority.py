@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from atoll.apiserver.call import Call
@@ -34,7 +35,20 @@ def resolve_priority(core: Core, call: Call, new: Object) -> None:
     if found and not name:
         spec["priorityClassName"] = found["metadata"]["name"]
     spec["priority"] = value
-    spec.setdefault("preemptionPolicy", policy)
+    if spec.setdefault("preemptionPolicy", policy) != policy:
+        why = (
+            f"the string value of PreemptionPolicy ({spec['preemptionPolicy']}) must not be provided in pod spec; priority admission "
+            f"controller computed {policy} from the given PriorityClass name"
+        )
+        raise statuses.forbidden(call.kind, call.name, why)
+
+
+def check_one_default(core: Core, call: Call, new: Mapping[str, Any]) -> None:
+    """Raises StatusError 403 for a second class that is to be the default of all."""
+    present = _default(core)
+    if new.get("globalDefault") and present is not None and present["metadata"]["name"] != new["metadata"].get("name"):
+        why = f"PriorityClass {present['metadata']['name']} is already marked as default. Only one default can exist"
+        raise statuses.forbidden(call.kind, call.name, why)
 
 
 def _default(core: Core) -> dict[str, Any] | None:

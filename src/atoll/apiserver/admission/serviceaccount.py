@@ -1,11 +1,12 @@
 """ServiceAccount: every pod runs as an account of its namespace, and finds that account's token, the cluster's CA and its namespace in a
-projected volume. Mirror pods, which a kubelet makes of its own files, are left alone.
+projected volume. Mirror pods, which a kubelet makes of its own files, have none.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from atoll.apiserver.auth import references
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
@@ -20,9 +21,12 @@ TOKEN_SECONDS = 3607  # upstream: an hour, and a mark by which such tokens are k
 
 def give_service_account(core: Core, call: Call, new: Object) -> None:
     """Raises StatusError 403 when the account is missing."""
-    if MIRROR in (new["metadata"].get("annotations") or {}):
-        return
     spec = new.setdefault("spec", {})
+    if MIRROR in (new["metadata"].get("annotations") or {}):
+        what = "service accounts" if spec.get("serviceAccountName") else "secrets" if any(references.secrets(new)) else ""
+        if what:
+            raise statuses.forbidden(call.kind, call.name, f"a mirror pod may not reference {what}")
+        return
     name = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
     spec["serviceAccountName"] = spec["serviceAccount"] = name
     account = core.find("", "v1", "serviceaccounts", name, call.namespace)

@@ -11,6 +11,8 @@ from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.verbs.change import change
 from atoll.units import timestamp_seconds
 
+_TOPOLOGY = ("topology.kubernetes.io/region", "topology.kubernetes.io/zone")
+
 
 async def bind(core: Core, call: Call, binding: Object) -> Object:
     """Give the pod `call` names its node. Raises StatusError 400, 404, 409 when it has one or is being deleted."""
@@ -36,6 +38,7 @@ async def bind(core: Core, call: Call, binding: Object) -> Object:
                 f"Precondition failed: UID in precondition: {given['uid']}, UID in object meta: {pod['metadata']['uid']}",
             )
         pod["spec"]["nodeName"] = node
+        _tell_topology(core, node, pod)
         conditions = pod.setdefault("status", {}).setdefault("conditions", [])
         conditions[:] = [condition for condition in conditions if condition.get("type") != "PodScheduled"]
         conditions.append(
@@ -48,3 +51,12 @@ async def bind(core: Core, call: Call, binding: Object) -> Object:
     # The rules of the main door forbid what this door is for; nothing here comes from the caller but names.
     await change(core, through, bound, admit=False)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+def _tell_topology(core: Core, node: str, pod: Object) -> None:
+    """PodTopologyLabels (KEP-4742): a pod carries its node's zone and region, which it can read by the downward API."""
+    item = core.find("", "v1", "nodes", node)
+    labels = (item.obj["metadata"].get("labels") or {}) if item else {}
+    told = {name: labels[name] for name in _TOPOLOGY if name in labels}
+    if told:
+        pod["metadata"].setdefault("labels", {}).update(told)
