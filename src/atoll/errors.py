@@ -81,11 +81,14 @@ class StatusError(AtollError):
     """A Kubernetes API error, the same value on both sides of the wire (meta/v1 Status).
 
     `reason` is the machine-readable StatusReason ("NotFound", "AlreadyExists", "Conflict", "Invalid", "Forbidden", "Expired", ...),
-    `details` the StatusDetails object: name, group, kind, causes, retryAfterSeconds.
+    `details` the StatusDetails object: name, group, kind, causes, retryAfterSeconds. `metadata` is a list's: where it may be continued.
     """
 
-    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, code: int, reason: str, message: str, details: dict[str, Any] | None = None, *, metadata: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
+        self.metadata = metadata or {}
         self.code = code
         self.reason = reason
         self.message = message
@@ -96,7 +99,7 @@ class StatusError(AtollError):
         body: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": self.metadata,
             "status": "Failure",
             "message": self.message,
             "reason": self.reason,

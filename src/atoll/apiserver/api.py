@@ -61,7 +61,13 @@ class Api:
     def watch(self, call: Call, plan: WatchPlan) -> AsyncIterator[list[Delivery]]:
         if "watch" not in call.face.verbs:
             raise statuses.method_not_allowed()
-        return watch(self.core.cacher(call.kind), plan)
+        deliveries = watch(self.core.cacher(call.kind), plan)
+        return self._once_reached(plan.not_older, deliveries) if plan.not_older else deliveries
+
+    async def _once_reached(self, revision: int, deliveries: AsyncIterator[list[Delivery]]) -> AsyncIterator[list[Delivery]]:
+        await self.core.caches.reach(revision)
+        async for batch in deliveries:
+            yield batch
 
     async def create(self, call: Call, obj: Object, duplicates: tuple[str, ...] = ()) -> Item:
         """`obj` is the call's own copy."""

@@ -12,7 +12,7 @@ from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.selectors import EVERYTHING, FieldTerm, Selector, parse_fields, parse_labels
 from atoll.apiserver.machinery.watcher import WatchPlan
-from atoll.apiserver.verbs.read import ListOptions, parse_revision
+from atoll.apiserver.verbs.read import ListOptions, parse_revision, refuse_options, watch_contradictions
 from atoll.errors import InvalidInput
 from atoll.http import Query
 from atoll.units import NS, parse_duration
@@ -65,14 +65,22 @@ def watch_plan(call: Call, query: Query) -> WatchPlan:
     version = query.get("resourceVersion") or ""
     match = query.get("resourceVersionMatch") or ""
     initial = query.get("sendInitialEvents")
-    if initial is None and match:
-        raise statuses.bad_request("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
-    if initial is not None and match != "NotOlderThan":
-        raise statuses.bad_request("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
-    wants_initial = query.flag("sendInitialEvents") if initial is not None else version in ("", "0")
-    since = None if wants_initial else parse_revision(version or "0")
+    refuse_options(call, watch_contradictions(match, has_initial=initial is not None))
+    newest = version in ("", "0")
+    wants_initial = query.flag("sendInitialEvents") if initial is not None else newest
+    not_older = parse_revision(version or "0")
+    since = None if wants_initial or newest else not_older
     timeout = number(query, "timeoutSeconds") or WATCH_MIN_S * (1 + random.random())  # noqa: S311  # spreads reconnects, guards nothing
-    return WatchPlan(call.namespace, selector, since, bookmarks, wants_initial and initial is not None and bookmarks, timeout)
+    return WatchPlan(
+        call.namespace,
+        selector,
+        since,
+        bookmarks,
+        wants_initial and bookmarks,
+        timeout,
+        not wants_initial,
+        not_older if wants_initial else 0,
+    )
 
 
 def write_options(call: Call, query: Query) -> None:

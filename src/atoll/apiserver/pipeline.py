@@ -195,11 +195,11 @@ class Pipeline:
 
     def _call(self, user: User, request: Request, target: Target) -> Call:
         verb = _VERBS.get(request.method)
-        if verb is None:
+        if verb is None or (target.watching and verb != "get"):
             raise statuses.method_not_allowed()
         name, kind = target.name, target.kind
         if not target.subresource:
-            if verb == "get" and request.query.flag("watch"):
+            if verb == "get" and (target.watching or request.query.flag("watch")):
                 verb = "watch"
             elif name is None and verb in ("get", "delete"):
                 verb = "list" if verb == "get" else "deletecollection"

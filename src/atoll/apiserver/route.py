@@ -16,6 +16,7 @@ class Target(NamedTuple):
     name: str | None
     subresource: str
     rest: tuple[str, ...] = ()
+    watching: bool = False  # by the old way of asking for a watch: /watch/ after the version
 
 
 NAMESPACE_SUBRESOURCES = ("status", "finalize")
@@ -33,6 +34,9 @@ def resource_target(registry: KindRegistry, segments: tuple[str, ...]) -> Target
         rest = rest[:-1]
         if not rest:
             return None
+    watching = rest[0] == "watch" and len(rest) > 1
+    if watching:
+        rest = rest[1:]
     namespace: str | None = None
     if rest[0] == "namespaces" and len(rest) > 2 and not (not group and len(rest) == 3 and rest[2] in NAMESPACE_SUBRESOURCES):
         namespace, rest = rest[1], rest[2:]
@@ -47,4 +51,4 @@ def resource_target(registry: KindRegistry, segments: tuple[str, ...]) -> Target
         raise statuses.no_such_path()
     if len(rest) > 3 and subresource != "proxy":
         raise statuses.no_such_path()
-    return Target(kind, namespace, name, subresource, rest[3:])
+    return Target(kind, namespace, name, subresource, rest[3:], watching)

@@ -106,10 +106,7 @@ class Cacher:
         return [self._items[key] for key in keys], rest
 
     async def at(self, revision: int, namespace: str | None, after: str, limit: int = 0) -> tuple[list[Item], int]:
-        """The objects as they stood at `revision`, the first `limit` of them, and how many more there were.
-
-        Raises StatusError 410 when that is forgotten.
-        """
+        """The objects as they stood at `revision`, the first `limit` of them, and how many more there were. Raises Compacted."""
         if revision >= self.revision:
             return self._present(namespace, after, limit)
         if revision >= self._floor:
@@ -119,10 +116,7 @@ class Cacher:
             merged: dict[str, Item | None] = {**self._items, **state} if state else dict(self._items)
             keys, rest = _range(sorted(key for key, item in merged.items() if item is not None), namespace, after, limit)
             return [item for key in keys if (item := merged[key]) is not None], rest
-        try:
-            records = await self._store.scan(self.prefix, revision=revision)
-        except Compacted:
-            raise statuses.expired(CONTINUE_EXPIRED) from None
+        records = await self._store.scan(self.prefix, revision=revision)
         found = {record.key[len(self.prefix) :]: record for record in records}
         keys, rest = _range(sorted(found), namespace, after, limit)
         return [self._load(found[key]) for key in keys], rest
@@ -342,14 +336,6 @@ class Caches:
         for revision, waiter in self._ahead:
             if revision <= self._store.revision and not waiter.done():
                 waiter.set_result(None)
-
-
-CONTINUE_EXPIRED = (
-    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
-    "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token "
-    "results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and "
-    "now may show up in the list."
-)
 
 
 def _prefix_of(key: str) -> str:

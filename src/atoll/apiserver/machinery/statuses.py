@@ -84,8 +84,8 @@ def too_large(limit: int) -> StatusError:
     return StatusError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {limit}", {})
 
 
-def expired(why: str) -> StatusError:
-    return StatusError(410, "Expired", why)
+def expired(why: str, *, continue_: str = "") -> StatusError:
+    return StatusError(410, "Expired", why, metadata={"continue": continue_} if continue_ else None)
 
 
 def too_old(asked: int, oldest: int) -> StatusError:

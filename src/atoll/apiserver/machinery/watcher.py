@@ -31,7 +31,7 @@ class Delivery(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WatchPlan:
-    """`since` None: begin with the present objects as ADDED; otherwise with the changes above it."""
+    """`since` None: begin with the present objects as ADDED, unless they are to be skipped; otherwise with the changes above it."""
 
     namespace: str | None
     selector: Selector
@@ -39,6 +39,8 @@ class WatchPlan:
     bookmarks: bool
     initial_end: bool  # mark the end of the present objects with an annotated bookmark
     timeout: float
+    skips_present: bool = False
+    not_older: int = 0  # the present objects are those of this revision or a later one
 
 
 async def watch(cacher: Cacher, plan: WatchPlan) -> AsyncIterator[list[Delivery]]:
@@ -49,7 +51,8 @@ async def watch(cacher: Cacher, plan: WatchPlan) -> AsyncIterator[list[Delivery]
     if plan.since is None:
         await cacher.settle()
         revision = cacher.revision
-        first = [Delivery("ADDED", item, item.revision) for item in cacher.in_order(plan.namespace) if plan.selector.matches(item.obj)]
+        present = cacher.in_order(plan.namespace) if not plan.skips_present else ()
+        first = [Delivery("ADDED", item, item.revision) for item in present if plan.selector.matches(item.obj)]
         if plan.initial_end:
             first.append(Delivery("BOOKMARK", None, revision, initial_end=True))
         if first:

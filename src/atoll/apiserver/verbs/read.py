@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -12,7 +13,17 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item
+from atoll.apiserver.machinery.kind import Cause
 from atoll.apiserver.machinery.selectors import EVERYTHING, Selector
+from atoll.store import Compacted
+
+_NEWEST = -1  # in a token: the list's own revision is forgotten, go on with what there is now; upstream writes it so
+CONTINUE_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
+    "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token "
+    "results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and "
+    "now may show up in the list."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,46 +58,80 @@ async def get(core: Core, call: Call, resource_version: str = "") -> Item:
 
 
 async def list_page(core: Core, call: Call, options: ListOptions) -> Page:
-    """One page. Raises StatusError 400 for a contradiction in the options, 410 for a revision that is forgotten."""
+    """One page. Raises StatusError 422 for a contradiction in the options, 410 for a revision that is forgotten."""
     cacher = core.cacher(call.kind)
     revision, after = await _start(core, call, options)
     selector = options.selector
-    if selector.name is not None and call.namespace and not options.continue_:
-        item = cacher.get(f"{call.namespace}/{selector.name}")
+    if selector.name is not None and (call.namespace or not call.kind.namespaced) and not after and revision >= cacher.revision:
+        item = cacher.get(f"{call.namespace}/{selector.name}" if call.namespace else selector.name)
         found = [item] if item is not None and selector.matches(item.obj) else []
         return Page(found, cacher.revision)
+    try:
+        items, rest = await cacher.at(revision, call.namespace, after, 0 if selector else options.limit)
+    except Compacted:
+        if not options.continue_:
+            raise statuses.expired("The resourceVersion for the provided list is too old.") from None
+        raise statuses.expired(CONTINUE_EXPIRED, continue_=_token(_NEWEST, after, cacher.prefix)) from None
     if selector:
-        items, _ = await cacher.at(revision, call.namespace, after)
-        items = [item for item in items if selector.matches(item.obj)]
-        page, rest = (items[: options.limit], len(items) - options.limit) if options.limit else (items, 0)
-    else:
-        page, rest = await cacher.at(revision, call.namespace, after, options.limit)
+        selected = [item for item in items if selector.matches(item.obj)]
+        items, rest = (selected[: options.limit], len(selected) - options.limit) if options.limit else (selected, 0)
     if rest <= 0:
-        return Page(page, revision)
-    return Page(page, revision, _token(revision, page[-1].key, cacher.prefix), None if selector else rest)
+        return Page(items, revision)
+    return Page(items, revision, _token(revision, items[-1].key, cacher.prefix), None if selector else rest)
 
 
 async def _start(core: Core, call: Call, options: ListOptions) -> tuple[int, str]:
     """The revision to list at, and the key to begin after."""
     if options.limit < 0:
         raise statuses.bad_request("limit: must be non-negative")
+    if options.match:
+        refuse_options(call, _contradictions(options))
     if options.continue_:
         if options.resource_version not in ("", "0"):
             raise statuses.bad_request("specifying resource version is not allowed when using continue")
         return _parse_token(options.continue_, core.cacher(call.kind).prefix, core.caches.revision)
     if not options.resource_version:
-        if options.match:
-            raise statuses.bad_request("resourceVersionMatch is forbidden unless resourceVersion is provided")
         await core.store.settle()
         return core.caches.revision, ""
     wanted = parse_revision(options.resource_version)
-    if options.match not in ("", "Exact", "NotOlderThan"):
-        raise statuses.bad_request(f'resourceVersionMatch: Unsupported value: "{options.match}": supported values: "Exact", "NotOlderThan"')
-    if options.match == "Exact" and not wanted:
-        raise statuses.bad_request('resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
     await core.caches.reach(wanted)
     exact = options.match == "Exact" or (not options.match and options.limit and wanted)
     return wanted if exact else core.caches.revision, ""
+
+
+def _contradictions(options: ListOptions) -> Iterator[Cause]:
+    """What upstream refuses of resourceVersionMatch (apimachinery, meta/internalversion/validation)."""
+    if not options.resource_version:
+        yield _forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided")
+    if options.continue_:
+        yield _forbidden("resourceVersionMatch is forbidden when continue is provided")
+    if options.match not in ("Exact", "NotOlderThan"):
+        told = f'Unsupported value: "{options.match}": supported values: "Exact", "NotOlderThan", ""'
+        yield Cause("FieldValueNotSupported", told, "resourceVersionMatch")
+    if options.match == "Exact" and options.resource_version == "0":
+        yield _forbidden('resourceVersionMatch "exact" is forbidden for resourceVersion "0"')
+
+
+def watch_contradictions(match: str, *, has_initial: bool) -> Iterator[Cause]:
+    """The same for a watch; `has_initial`: it says whether it wants the present objects first."""
+    if has_initial and match != "NotOlderThan":
+        yield _forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+    if match and not has_initial:
+        yield _forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+    if match not in ("", "NotOlderThan"):
+        told = f'Unsupported value: "{match}": supported values: "NotOlderThan"'
+        yield Cause("FieldValueNotSupported", told, "resourceVersionMatch")
+
+
+def refuse_options(call: Call, causes: Iterable[Cause]) -> None:
+    """Raises StatusError 422 where there are causes."""
+    told = list(causes)
+    if told:
+        raise statuses.invalid(replace(call.kind, kind="ListOptions", group="meta.k8s.io"), "", told)
+
+
+def _forbidden(why: str) -> Cause:
+    return Cause("FieldValueForbidden", f"Forbidden: {why}", "resourceVersionMatch")
 
 
 def parse_revision(text: str) -> int:
@@ -107,6 +152,6 @@ def _parse_token(token: str, prefix: str, newest: int) -> tuple[int, str]:
         revision, key, of = int(value["rv"]), str(value["start"]), value["of"]
     except (binascii.Error, ValueError, KeyError, TypeError):
         raise statuses.bad_request("continue key is not valid: it was not issued by this server") from None
-    if of != prefix or not 0 < revision <= newest:
+    if of != prefix or not (revision == _NEWEST or 0 < revision <= newest):
         raise statuses.bad_request("continue key is not valid: it belongs to another list")
-    return revision, key
+    return newest if revision == _NEWEST else revision, key
