@@ -6,7 +6,10 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
+
+from engine_harness import ATOLL
 
 
 def inspect(engine, name, field):
@@ -98,3 +101,34 @@ def test_starting_in_the_foreground_survives(engine):
         _, said = command.communicate(timeout=20)
         assert command.returncode == number, said
     until(lambda: not engine.docker("ps", "-aq").stdout, "containers of --rm stay")
+
+
+def test_a_restart_renews_the_keeper_and_containers_run_on(engine):
+    """By an engine of other code, and then by `atoll engine restart` with that of now."""
+    engine.docker(
+        "run", "-d", "--name", "on", "busybox", "sh", "-c", "trap 'exit 7' TERM; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
+    )
+    keeper, pid = int((engine.instance.run / "keeper.pid").read_text()), inspect(engine, "on", "State.Pid")
+    script = (
+        "import atoll.runtime.spawn as spawn, atoll.node.daemon as daemon, sys; spawn.own_build.__code__ = (lambda: 'newer').__code__;"
+        "sys.argv[0] = 'daemon'; sys.exit(daemon.main())"
+    )
+    engine.stop()
+    engine.process = subprocess.Popen([sys.executable, "-c", script], env=engine.environ)
+    until(engine._answers, "the newer engine does not come")
+    assert int((engine.instance.run / "keeper.pid").read_text()) != keeper
+    assert inspect(engine, "on", "State.Pid") == pid
+    process, engine.process = engine.process, None
+    try:
+        done = subprocess.run([ATOLL, "engine", "restart"], env=engine.environ, capture_output=True, text=True, timeout=30, check=False)
+        assert done.returncode == 0, done.stderr
+        assert f"unix://{engine.instance.engine_socket}" in done.stdout
+        assert inspect(engine, "on", "State.Pid") == pid
+        engine.docker("stop", "on")
+        assert inspect(engine, "on", "State.ExitCode") == 7
+        lines = engine.docker("logs", "on").stdout.split()
+        assert lines == [str(number) for number in range(1, len(lines) + 1)]
+    finally:
+        subprocess.run([ATOLL, "engine", "stop", "--keep-containers"], env=engine.environ, capture_output=True, timeout=30, check=True)
+        process.wait(10)
+        engine.start()

@@ -148,6 +148,7 @@ GROUPS = {
     "engine": (
         {
             "logs": ("engine:logs", "Show the engine's own log"),
+            "restart": ("engine:restart", "Restart the engine; containers run on"),
             "start": ("engine:start", "Start the engine"),
             "status": ("engine:status", "Tell whether the engine runs, and where"),
             "stop": ("engine:stop", "Stop all containers and the engine"),

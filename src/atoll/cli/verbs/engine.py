@@ -1,4 +1,4 @@
-"""`engine start|stop|status|logs`: the process behind the Engine API."""
+"""`engine start|stop|restart|status|logs`: the process behind the Engine API."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from atoll.home import ENGINE_SOCKET, home_directory
 from atoll.process import pid_of
 
 STOP_TIMEOUT_S = 60  # containers have ten seconds of grace each, all at once
+DAEMON, READY = "atoll.node.daemon", "--ready-fd"
 TAIL = 1 << 16  # bytes of the log shown unless --all is given
 TLS_FILES = {"tlscacert": "ca.pem", "tlscert": "cert.pem", "tlskey": "key.pem"}
 
@@ -67,6 +68,34 @@ def _listening(options: Options) -> list[str]:
     return words
 
 
+def restart() -> Command:
+    return Command(
+        _restart, "", "Restart the engine and renew its keeper with the code that is installed now; containers run on", maximum=0
+    )
+
+
+def _restart(_: Options, __: list[str]) -> int:
+    pid = _pid()
+    words: list[str] = []
+    if pid is not None:
+        words = _words(pid)
+        _end(pid, keep_containers=True)
+    start_engine(words)
+    print(f"The engine runs: process {_pid()}, unix://{os.path.join(_home(), ENGINE_SOCKET)}")
+    return 0
+
+
+def _words(pid: int) -> list[str]:
+    """The flags that the daemon was started with, for its successor."""
+    with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="surrogateescape") as file:
+        words = file.read().split("\0")[:-1]
+    words = words[words.index(DAEMON) + 1 :] if DAEMON in words else []
+    if READY in words:
+        at = words.index(READY)
+        del words[at : at + 2]  # that descriptor was for whoever started it
+    return words
+
+
 def stop() -> Command:
     flags = (Flag("keep-containers", "", "bool", "Leave running containers to their keeper"),)
     summary = "Stop all containers and the engine; images, volumes and stopped containers stay on disk"
@@ -76,23 +105,26 @@ def stop() -> Command:
 def _stop(options: Options, _: list[str]) -> int:
     pid = _pid()
     if pid is None:
-        if options["keep-containers"]:
-            print("The engine is not running.")
-            return 0
         # A keeper may hold containers of an engine that was killed: only an engine can stop them in good order.
-        if not os.path.exists(os.path.join(_home(), "run", "keeper.sock")):
+        if options["keep-containers"] or not os.path.exists(os.path.join(_home(), "run", "keeper.sock")):
             print("The engine is not running.")
             return 0
         start_engine()
         pid = _pid()
         if pid is None:
             raise EngineUnreachable("the engine ended again: see `atoll engine logs`")
+    _end(pid, keep_containers=bool(options["keep-containers"]))
+    print("The engine has stopped.")
+    return 0
+
+
+def _end(pid: int, *, keep_containers: bool) -> None:
     try:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
-        return 0
+        return
     try:
-        if options["keep-containers"]:
+        if keep_containers:
             import signal
 
             signal.pidfd_send_signal(process, signal.SIGTERM)
@@ -103,8 +135,6 @@ def _stop(options: Options, _: list[str]) -> int:
         os.close(process)
     if not ended:
         raise CommandFailed(f"the engine, process {pid}, still stops after {STOP_TIMEOUT_S} s: see `atoll engine logs`")
-    print("The engine has stopped.")
-    return 0
 
 
 def status() -> Command:
