@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from atoll.errors import NotSupported
-from atoll.kernel.cgroups import seldom, v1, v2
+from atoll.kernel.cgroups import Cgroup, Layout, seldom, v1, v2
 
 RESOURCES = {
     "blockIO": {
@@ -66,3 +66,10 @@ def test_a_limit_that_cannot_be_kept_is_refused_and_a_weight_is_not(tmp_path):
         seldom.apply_v2(directory, ("hugetlb",), RESOURCES)
     with pytest.raises(NotSupported, match=r"net_cls\.classid"):
         seldom.apply_v1({}, RESOURCES)
+
+
+def test_unified_resources_need_a_unified_hierarchy(tmp_path):
+    layout = Layout({"memory": str(tmp_path)}, (), "", frozenset())
+    with pytest.raises(NotSupported, match="no unified hierarchy"):
+        Cgroup(layout, "/x").create({"unified": {"memory.high": "1"}})
+    assert list(tmp_path.iterdir()) == []

@@ -18,8 +18,8 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from atoll.errors import NotSupported
 from atoll.kernel import mounts, processes
@@ -27,12 +27,18 @@ from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import mount_options, plain, protocol, rootfs, terminal
 from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, StartFailed
 
+if TYPE_CHECKING:
+    from atoll.runtime.init import Plan
+
 DIRECTORY = "oci"  # in the bundle: what the runtime is given, and what it says
 TIMEOUT_S = 60.0  # for one command; hooks may take their time
 _HIDES_UNIFIED = ("crun",)
 _LOG_MAX = 65536
 _NOT_FOUND = re.compile(r"executable file .*not found in \$PATH|exec: .*no such file or directory|stat .*: no such file", re.IGNORECASE)
 _NOT_EXECUTABLE = re.compile(r"permission denied|not permitted|is a directory|exec format error|not executable", re.IGNORECASE)
+
+
+Taker = tuple[socket.socket, Callable[[], None]]  # where a runtime brings a terminal, and what takes it then
 
 
 class Target(NamedTuple):
@@ -55,7 +61,7 @@ def target(runtime: Mapping[str, str], container: str, bundle: str, cgroup: Cgro
     return Target(runtime["name"], runtime["path"], runtime["root"], runtime["sockets"], container, bundle, cgroup)
 
 
-def create(plan: Any) -> NoReturn:
+def create(plan: Plan) -> NoReturn:
     """The driver of a start: `plan` is an init.Plan with a `runtime`."""
     to, spec = plan.runtime, plan.spec
     if spec["linux"].get("uidMappings"):
@@ -85,7 +91,7 @@ def create(plan: Any) -> NoReturn:
     os._exit(0)
 
 
-def execute(plan: Any) -> NoReturn:
+def execute(plan: Plan) -> NoReturn:
     """The driver of an exec. The container's main process leads to its root, for users by name."""
     to = plan.runtime
     _begin(to, None)
@@ -130,7 +136,7 @@ def _begin(to: Target, spec: Mapping[str, Any] | None) -> None:
         mounts.unmount(layout.unified, mounts.MNT_DETACH)
 
 
-def _launch(plan: Any, before: Sequence[str], after: Sequence[str]) -> None:
+def _launch(plan: Plan, before: Sequence[str], after: Sequence[str]) -> None:
     """A command that leaves a process behind: its terminal and its pid reach the keeper."""
     to = plan.runtime
     pid_file = os.path.join(to.directory, f"{os.urandom(4).hex()}.pid")
@@ -154,7 +160,7 @@ def _launch(plan: Any, before: Sequence[str], after: Sequence[str]) -> None:
             os.unlink(pid_file)
 
 
-def _terminal_taker(plan: Any, listener: socket.socket | None) -> Any:
+def _terminal_taker(plan: Plan, listener: socket.socket | None) -> Taker | None:
     if listener is None:
         return None
 
@@ -177,7 +183,7 @@ def _command(
     arguments: Sequence[str],
     *,
     stdio: tuple[int, int, int] | None = None,
-    on_terminal: Any = None,
+    on_terminal: Taker | None = None,
     check: bool = True,
 ) -> None:
     """Run one command of the runtime to its end. Raises StartFailed and kin with what the runtime wrote to its log."""
@@ -202,7 +208,7 @@ def _command(
         raise _failure(to, verb, log)
 
 
-def _wait(to: Target, verb: str, child: int, on_terminal: Any) -> int:
+def _wait(to: Target, verb: str, child: int, on_terminal: Taker | None) -> int:
     deadline = time.monotonic() + TIMEOUT_S
     pidfd = os.pidfd_open(child)
     watched = [pidfd, *([on_terminal[0]] if on_terminal else ())]

@@ -20,7 +20,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -28,6 +27,7 @@ from typing import Any, NoReturn
 from atoll.errors import AtollError, InvalidInput
 from atoll.kernel import processes
 from atoll.runtime import protocol
+from atoll.runtime.complain import complain
 from atoll.runtime.errors import StartFailed
 
 NAMES = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
@@ -77,7 +77,7 @@ def run_all(hooks: Sequence[Hook], about: Mapping[str, Any]) -> None:
     for number, hook in enumerate(hooks):
         problem = _run(hook, about)
         if problem:
-            print(f"container {about['id']}: poststop hook #{number} ({hook['path']}): {problem}", file=sys.stderr)  # noqa: T201 - the keeper's log
+            complain(f"container {about['id']}: poststop hook #{number} ({hook['path']}): {problem}")
 
 
 # in the container's init -----------------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def attend(spec: Mapping[str, Any], container: str, bundle: str, pid: int, sync:
         os.chdir(bundle)
         _attend(spec, container, bundle, pid, init, sync, status)
     except BaseException as error:
-        print(f"container {container}: hooks: {error}", file=sys.stderr)  # noqa: T201 - the keeper's log
+        complain(f"container {container}: hooks: {error}")
     os._exit(0)
 
 

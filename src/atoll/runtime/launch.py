@@ -10,7 +10,6 @@ import os
 import signal
 import socket
 import struct
-import sys
 import termios
 from collections.abc import Callable, Mapping
 from fcntl import F_SETPIPE_SZ, fcntl, ioctl
@@ -19,6 +18,7 @@ from typing import Any
 from atoll.errors import AtollError, InvalidInput, SystemFailure
 from atoll.kernel import processes
 from atoll.runtime import init, protocol, sysctls
+from atoll.runtime.complain import complain
 from atoll.runtime.container import Container, Process, Reply
 from atoll.runtime.journal import Journal, KeptLog
 from atoll.runtime.logs import READ_SIZE
@@ -280,7 +280,7 @@ class Launcher:
                 elif container.poststop is not None:
                     hooks.run_all(*container.poststop)
             except Exception as error:
-                print(f"container {container.id}: {error}", file=sys.stderr)  # noqa: T201 - the keeper's log
+                complain(f"container {container.id}: {error}")
             finally:
                 os._exit(0)
         return pid

@@ -161,6 +161,10 @@ class Cgroup:
             "cpu": cpu.get("quota") or cpu.get("shares"),
             "cpuset": cpu.get("cpus") or cpu.get("mems"),
         }
+        if resources.get("unified") and not self._unified:
+            raise NotSupported(
+                f"unified resources were asked for, but this machine's cgroups ({self.layout.mode}) have no unified hierarchy"
+            )
         for controller, value in wanted.items():
             if value and not self.layout.has(controller):
                 raise NotSupported(
