@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +23,13 @@ from atoll.build.transcript import Transcript, at_once, short
 from atoll.build.voices import Narrator
 from atoll.build.wanted import wanted_paths
 from atoll.build.work import Build, Workshop
-from atoll.errors import SystemFailure, Unavailable
 from atoll.images import Image, ImageStore, Progress
 from atoll.images import parse as parse_reference
+from atoll.images.room import room
 
 if TYPE_CHECKING:
     from atoll.build.python.assemble import PythonOptions
     from atoll.build.python.wheelhouse import Wheelhouse
-
-FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Builder:
@@ -75,7 +71,7 @@ class Builder:
         """
         tags = [parse_reference(tag).with_default_tag().familiar for tag in options.tags]
         transcript = Transcript(progress, ready, quiet=options.quiet)
-        with _room():
+        with room():
             async with whole(context, options, self.workshop.scratch, secrets or NoSecrets()) as client:
                 image = (await self.solve(client, options, transcript)).image
         transcript.done(image.id, tags)
@@ -87,7 +83,7 @@ class Builder:
         Cancelled, it stops its steps and leaves the cache sound. Raises DockerfileError, InvalidInput, NotFound, NotSupported, StepFailed,
         Unavailable.
         """
-        with _room():
+        with room():
             file, arguments, settings = await _read(client, options)
             plan = Plan(file, arguments.globals, options.contexts)
             findings = _check(file, arguments, settings, narrator)
@@ -118,7 +114,7 @@ class Builder:
         """The image of a Python project, without a Dockerfile. Raises what `atoll.build.python.assemble.build` does."""
         from atoll.build.python.assemble import build
 
-        with _room():
+        with room():
             image = await build(self.workshop, self._wheelhouse, context, options, progress)
         progress({"aux": {"ID": image.id}})
         progress({"stream": f"Successfully built {short(image.id)}\n"})
@@ -156,16 +152,3 @@ def _check(file: Dockerfile, arguments: Arguments, settings: checks.Settings, na
     for finding in findings:
         narrator.find(finding)
     return findings
-
-
-@contextmanager
-def _room() -> Iterator[None]:
-    """A full disk's errors say what to do about it."""
-    try:
-        yield
-    except (OSError, SystemFailure) as error:
-        if error.errno not in FULL:
-            raise
-        raise Unavailable(
-            "no space left on device: give some back with `docker builder prune`, `docker image prune` or `docker system prune`"
-        ) from error

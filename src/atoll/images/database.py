@@ -7,6 +7,7 @@ are committed from threads.
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from atoll.errors import AtollError
+from atoll.errors import AtollError, SystemFailure
 from atoll.images.model import Descriptor
 
 VERSION = 1
@@ -104,7 +105,8 @@ class Database:
             try:
                 yield
             except BaseException:
-                self._run("ROLLBACK")
+                if self._connection is not None and self._connection.in_transaction:  # a full disk has rolled back already
+                    self._run("ROLLBACK")
                 raise
             self._run("COMMIT")
 
@@ -112,7 +114,12 @@ class Database:
         with self._lock:
             if self._connection is None:
                 raise AtollError("the image store is closed")
-            return self._connection.execute(statement, arguments).fetchall()
+            try:
+                return self._connection.execute(statement, arguments).fetchall()
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                    raise SystemFailure(f"write {self._path}", errno.ENOSPC) from error
+                raise
 
     # images --------------------------------------------------------------------------------------------------------------------------
     def images(self) -> list[ImageRow]:

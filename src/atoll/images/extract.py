@@ -19,6 +19,7 @@ from atoll.errors import InvalidInput, LimitExceeded, NotSupported, SystemFailur
 from atoll.images.attributes import Dresser
 from atoll.images.directories import DIRECTORY, Directories
 from atoll.images.filedata import pieces, write_all, write_sparse
+from atoll.images.room import FREE
 from atoll.images.tar import Entry, Kind, TarReader
 from atoll.images.treewalk import OPAQUE, remove_below
 from atoll.kernel.openat2 import open_in_root
@@ -343,7 +344,7 @@ class Extractor:
         # Holes cost nothing now but count: a file of 8 EiB is no file anyone wants.
         self._left -= entry.size
         if self._left < 0:
-            raise LimitExceeded(f"archive entry {entry}: the archive unpacks to more than there is room for")
+            raise LimitExceeded(f"archive entry {entry}: the archive unpacks to more than there is room for; {FREE}")
 
 
 def _set_opaque(fd: int) -> None:

@@ -21,6 +21,7 @@ from atoll.images.reference import DEFAULT_DOMAIN, Reference, parse
 from atoll.images.registry import Registry, check_login
 from atoll.images.registry_auth import Credentials
 from atoll.images.registry_session import RegistrySettings
+from atoll.images.room import room
 from atoll.images.snapshots import Snapshots
 
 
@@ -56,7 +57,7 @@ class Remote:
         return await self._pull_from(Registry(name, credentials, self._settings), name, platform, progress)
 
     async def _pull_from(self, registry: Registry, name: Reference, platform: Platform, progress: Progress) -> Image:
-        with self._collector.working():
+        with room(), self._collector.working():
             pulled = await self._fetch(registry, name, platform, progress)
             await self._settle()
             self._catalog.tag(pulled.image_id, name.with_digest(pulled.digest))
@@ -86,7 +87,7 @@ class Remote:
         except NotFound:
             raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}") from None
         tars = LayerTars(self._database, self._blobs, self._snapshots)
-        with self._collector.working():
+        with room(), self._collector.working():
             try:
                 async with Registry(name, credentials, self._settings, push=True) as registry:
                     pushed = await Pusher(self._database, self._blobs, tars, registry, progress).push(image, name)

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -82,7 +82,7 @@ class Snapshots:
         `finish` gets a descriptor of the unpacked root and may change it. Blocks. Raises InvalidInput, LimitExceeded.
         """
         lowers = self.overlay_lowers(self.stack(parent))
-        with self._new_directory() as directory:
+        with self._new_directory() as directory, _ended(chunks):
             with _opened(directory) as root, ahead(decompress(chunks)) as plain:
                 extract_tar(plain, root, LAYER, lowers=lowers)
                 if finish is not None:
@@ -96,7 +96,7 @@ class Snapshots:
         """
         lowers = self.overlay_lowers(self.stack(parent))
         plain = _Hashing(decompress(chunks))
-        with self._new_directory() as directory:
+        with self._new_directory() as directory, _ended(chunks):
             with _opened(directory) as root, ahead(plain) as pieces:
                 extracted = extract_tar(pieces, root, LAYER, lowers=lowers)
             if plain.digest != diff_id:
@@ -216,6 +216,16 @@ def _opened(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _ended(chunks: Iterable[bytes]) -> Iterator[None]:
+    """Ends a generator that was not read to its end, so that a blob that is deleted gives its space back now."""
+    try:
+        yield
+    finally:
+        if isinstance(chunks, Generator):
+            chunks.close()
 
 
 def _remove_inside(upper: Path, path: str) -> None:

@@ -31,6 +31,7 @@ from atoll.images.registry_auth import Credentials
 from atoll.images.registry_session import RegistrySettings
 from atoll.images.remote import Remote
 from atoll.images.removal import Remover
+from atoll.images.room import room
 from atoll.images.sharing import engine_blobs, registry_root
 from atoll.images.snapshots import Snapshots
 from atoll.images.usage import Usage
@@ -240,7 +241,7 @@ class ImageStore:
             loop.call_soon_threadsafe(progress, {**message, "progressDetail": {"current": number, "total": count}})
 
         reader = ArchiveReader(self._database, self.blobs, self.snapshots, self._catalog)
-        with self.working():
+        with room(), self.working():
             try:
                 loaded = await consume(chunks, lambda source: reader.read(source, note))
             finally:
@@ -296,7 +297,7 @@ class ImageStore:
         name = parse(target) if target else None
         if name is not None and name.digest:
             raise InvalidInput("cannot import digest reference")
-        with self.working():
+        with room(), self.working():
             layer = await consume(chunks, self.snapshots.unpack_now)
             created = timestamp(self._clock())
             step = {"created": created, "created_by": "", "comment": message or "Imported from -"}
@@ -338,7 +339,7 @@ class ImageStore:
         name = parse(reference).with_default_tag()
         plan = await bootstrap.plan(name, variant=variant, include=include, mirror=mirror)
         progress({"status": f"Making {name.familiar} from {plan.sources[0].uri} ({plan.distribution.title} {plan.suite})"})
-        with self.working():
+        with room(), self.working():
             layer = await bootstrap.make_layer(plan, self.snapshots, progress)
             image = self.create_image(plan.config(), [layer], tags=[str(name)])
             await self.settle()
