@@ -1,11 +1,18 @@
 """testcontainers and python-on-whales from PyPI, unmodified, as their users use them; and a client inside a container, as reapers are."""
 
+import io
 import shutil
+import subprocess
+import sys
+import tarfile
+import time
 import urllib.request
 import warnings
 
 import pytest
 from python_on_whales import DockerClient
+
+from engine_harness import busybox_tar
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its own wait decorator, at import
@@ -74,6 +81,51 @@ def test_python_on_whales(engine, tmp_path):
     volume = docker.volume.create("whaling")
     assert volume.created_at.tzinfo is not None
     volume.remove()
+
+
+REAPER = """#!/bin/sh
+echo "$(date) Started!"
+nc -l -p 8080 -e /session
+sleep "${RYUK_RECONNECTION_TIMEOUT%s}"
+docker ps -aq --filter "$(cat /filter)" | xargs -r docker rm -fv
+docker network ls -q --filter "$(cat /filter)" | xargs -r docker network rm
+"""
+SESSION = """#!/bin/sh
+while read -r line; do echo "$line" | tr -d '\\r' > /filter; echo ACK; done
+"""
+TESTS = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from testcontainers.core.container import DockerContainer
+container = DockerContainer("busybox", init=True).with_command("sleep 600").start()
+print(container.get_wrapped_container().id, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_testcontainers_reaper_cleans_up_after_tests_that_were_killed(engine):
+    """The reaper's image is in a registry; this one speaks its protocol: a filter a line, ACK, and the end when the tests are gone."""
+    with tarfile.open(fileobj=io.BytesIO(busybox_tar())) as base, io.BytesIO() as buffer:
+        with tarfile.open(fileobj=buffer, mode="w") as tar:
+            for member in base:
+                tar.addfile(member, base.extractfile(member) if member.isreg() else None)
+            for name, data in (("reaper", REAPER), ("session", SESSION)):
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = len(data), 0o755
+                tar.addfile(entry, io.BytesIO(data.encode()))
+            tar.add(shutil.which("docker"), "bin/docker")
+        engine.docker("import", "-c", 'CMD ["/reaper"]', "-", "reaper:1", input=buffer.getvalue())
+    environ = {**engine.environ, "RYUK_CONTAINER_IMAGE": "reaper:1", "RYUK_RECONNECTION_TIMEOUT": "0s"}
+    with subprocess.Popen([sys.executable, "-c", TESTS], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as tests:
+        made = tests.stdout.readline().strip()
+        assert len(made) == 64
+        assert len(engine.docker("ps", "-q").stdout.split()) == 2
+        tests.kill()
+    end = time.monotonic() + 20
+    while engine.docker("ps", "-aq").stdout:  # what the tests made, and the reaper after it
+        assert time.monotonic() < end, engine.docker("ps", "-a").stdout
+        time.sleep(0.1)
+    engine.docker("rmi", "reaper:1")
 
 
 def test_a_client_inside_a_container(engine):
