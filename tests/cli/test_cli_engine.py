@@ -180,6 +180,22 @@ def test_doctor(atoll):
     assert all(row["state"] in ("ok", "warning", "problem") for row in json.loads(atoll("doctor", "--format", "json").stdout))
 
 
+def test_doctor_tells_of_devices_and_settings(tmp_path):
+    from atoll.cli.verbs.doctor import _devices
+
+    assert [row for row in _devices(str(tmp_path)) if row[0] == "problem"] == []
+    (tmp_path / "cdi").mkdir()
+    device = {"name": "0", "containerEdits": {"env": ["A=1"]}}
+    (tmp_path / "cdi" / "fine.json").write_text(json.dumps({"cdiVersion": "0.6.0", "kind": "acme.org/npu", "devices": [device]}))
+    (tmp_path / "cdi" / "odd.json").write_text("{")
+    (tmp_path / "engine.toml").write_text(f'cdi-spec-dirs = ["{tmp_path}/cdi"]')
+    found = [row for row in _devices(str(tmp_path)) if row[1] == "devices"]
+    assert ("ok", "devices", "by CDI: acme.org/npu=0", "") in found
+    assert any(row[0] == "warning" and "odd.json" in row[2] for row in found)
+    (tmp_path / "engine.toml").write_text("nonsense = 1")
+    assert [row[:2] for row in _devices(str(tmp_path))] == [("problem", "settings")]
+
+
 def test_completion(atoll, engine):
     assert "complete -o default" in atoll("completion", "bash").stdout
     assert "unknown shell" in atoll("completion", "tcsh", check=False).stderr

@@ -36,7 +36,7 @@ def _doctor(options: Options, _: list[str]) -> int:
     from atoll.kernel.probe import look
 
     home = home_directory(os.environ)
-    findings = [*_kernel(look(home)), *_libraries(), *_programs(), *_surroundings(home)]
+    findings = [*_kernel(look(home)), *_libraries(), *_programs(), *_devices(home), *_surroundings(home)]
     if options["format"] == "json":
         print(json.dumps([dict(zip(("state", "subject", "seen", "advice"), finding, strict=True)) for finding in findings]))
     else:
@@ -110,6 +110,37 @@ def _programs() -> Iterator[Finding]:
             yield OK, name, path, ""
         else:
             yield WARNING, name, f"missing: needed for {need}", f"apt-get install {name}"
+
+
+def _devices(home: str) -> Iterator[Finding]:
+    """OCI runtimes beside our own, and what `--gpus` and `--device vendor/class=name` can give."""
+    from pathlib import Path
+
+    from atoll.engine import runtimes
+    from atoll.engine.settings import Settings
+    from atoll.errors import AtollError
+    from atoll.runtime.cdi import Catalogue
+
+    try:
+        settings = Settings.load(Path(home) / "engine.toml")
+    except AtollError as error:
+        yield PROBLEM, "settings", str(error), "mend the file: the engine does not start with it"
+        return
+    others = runtimes.others(settings)
+    if others:
+        yield OK, "runtimes", ", ".join((runtimes.OWN, *others)), ""
+    catalogue = Catalogue.read(settings.cdi_directories)
+    if catalogue.devices:
+        yield OK, "devices", f"by CDI: {', '.join(sorted(catalogue.devices))}", ""
+    for problem in catalogue.problems:
+        yield WARNING, "devices", problem, "mend the file, or take it away"
+    if os.path.exists("/dev/nvidiactl") and not any(name.startswith("nvidia.com/gpu=") for name in catalogue.devices):
+        yield (
+            WARNING,
+            "devices",
+            "an NVIDIA GPU that no CDI file describes: --gpus cannot give it",
+            "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml",
+        )
 
 
 def _surroundings(home: str) -> Iterator[Finding]:
