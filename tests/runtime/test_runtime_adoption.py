@@ -323,3 +323,24 @@ def test_a_keeper_is_renewed(box):
         assert box.output(name) == "up\n"
 
     box(body)
+
+
+def test_with_any_runtime_and_its_last_hook(any_box, tmp_path):
+    async def body(box):
+        hook = {"path": "/bin/sh", "args": ["sh", "-c", f"echo gone >> {tmp_path}/notes"]}
+        name = box.bundle(
+            ["sh", "-c", "trap 'exit 7' TERM; echo up; while :; do sleep 0.02; done"],
+            edit=lambda config: config.update(hooks={"poststop": [hook]}),
+        )
+        pid = await box.start(name)
+        await until(lambda: box.log(name))
+        kill_keeper(box)
+        assert [(state.id, state.pid, state.status) for state in await box.runtime.list()] == [(name, pid, "running")]
+        assert (await box.exec(name, ["echo", "x"]))[1] == b"x\n"
+        await box.runtime.signal(name, signal.SIGTERM)
+        assert (await asyncio.wait_for(box.runtime.wait(name), 5)).code == 7
+        kill_keeper(box)
+        await box.runtime.delete(name)
+        assert (tmp_path / "notes").read_text() == "gone\n"
+
+    any_box(body)

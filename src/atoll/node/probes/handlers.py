@@ -12,7 +12,7 @@ from atoll.client.objects import Object
 from atoll.engine import Engine
 from atoll.errors import AtollError, NotSupported
 from atoll.http import Client
-from atoll.runtime import StartFailed
+from atoll.runtime import KeeperLost, StartFailed
 
 OUTPUT_MAX = 10 * 1024  # bytes of an answer that are kept, kubelet's maxRespBodyLength and maxReadLength
 REDIRECTS_MAX = 10
@@ -57,7 +57,10 @@ async def act(engine: Engine, target: Target, handler: Object, seconds: float) -
 async def _exec(engine: Engine, target: Target, command: list[str], seconds: float) -> Outcome:
     body = {"Cmd": command, "AttachStdout": True, "AttachStderr": True}
     exec_id = await engine.exec.create(target.container_id, body)
-    session = await engine.exec.start(exec_id)
+    try:
+        session = await engine.exec.start(exec_id)
+    except KeeperLost:
+        return await _exec(engine, target, command, seconds)
     output = bytearray()
     if session is None:
         return Outcome(False, "no output could be read")
@@ -72,6 +75,8 @@ async def _exec(engine: Engine, target: Target, command: list[str], seconds: flo
         return Outcome(False, f"command timed out: {command} timed out after {seconds:g}s")
     finally:
         session.close()
+    if session.attach.is_lost:  # with a keeper that ended, which says nothing of the container
+        return await _exec(engine, target, command, seconds)
     return Outcome(code == 0, bytes(output).decode(errors="replace"))
 
 
