@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from atoll.runtime import Attach, KeeperLost, Runtime
+from atoll.errors import Unavailable
+from atoll.runtime import Attach, KeeperLost, Runtime, protocol
 
 
 def keeper_of(box):
@@ -344,3 +345,40 @@ def test_with_any_runtime_and_its_last_hook(any_box, tmp_path):
         assert (tmp_path / "notes").read_text() == "gone\n"
 
     any_box(body)
+
+
+def test_a_keeper_of_the_first_version_is_driven_on(box):
+    """It cannot be renewed while it has containers; without any it is stopped and started anew."""
+
+    async def body(box):
+        name = box.bundle(["sleep", "100"])
+        await box.start(name)
+        first = keeper_of(box)
+        box.runtime._hello = {"version": 1, "pid": first}
+        with pytest.raises(Unavailable, match="too old to be renewed while it has containers"):
+            await box.runtime.renew()
+        assert keeper_of(box) == first
+        await box.runtime.signal(name, 9)
+        await box.runtime.wait(name)
+        await box.runtime.delete(name)
+        assert await box.runtime.renew()
+        assert keeper_of(box) != first
+        assert box.runtime._hello["version"] == protocol.VERSION
+
+    box(body)
+
+
+def test_code_that_does_not_load_replaces_nothing(box, monkeypatch):
+    monkeypatch.setattr("atoll.runtime.spawn._LOAD", "import sys; raise SyntaxError('half an edit')")
+
+    async def body(box):
+        name = box.bundle(["sleep", "100"])
+        await box.start(name)
+        first = keeper_of(box)
+        box.runtime._hello["build"] = "another"
+        with pytest.raises(Unavailable, match="does not load: SyntaxError: half an edit"):
+            await box.runtime.renew()
+        assert keeper_of(box) == first
+        assert (await box.exec(name, ["true"]))[0].code == 0
+
+    box(body)
