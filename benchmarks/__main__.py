@@ -1,6 +1,6 @@
 """The figures of this project, measured beside the peers that are installed: `make bench`, or
 
-    python -m benchmarks [--rounds 3] [--runs 10] [--only containers,cluster] [--no-peers] [--json FILE]
+    python -m benchmarks [--rounds 3] [--runs 10] [--only containers,cluster,api] [--no-peers] [--json FILE]
 
 As root, on Debian with busybox-static. Docker (docker.io) and podman with crun take part where they are installed, each in namespaces of
 its own; engines take turns. Everything lies in one directory below /tmp, and all of it is gone in the end, which is checked. The exit
@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from benchmarks import cluster
+from benchmarks import apiserver, cluster
 from benchmarks.containers import Containers, milliseconds
 from benchmarks.engines import IMAGE, Atoll, Engine, installed
 from benchmarks.figures import ATOLL, Results
@@ -32,7 +32,7 @@ from benchmarks.figures import ATOLL, Results
 from engine_harness import busybox_tar
 from leaks import left_behind
 
-PARTS = ("containers", "cluster")
+PARTS = ("containers", "cluster", "api")
 
 
 @contextlib.contextmanager
@@ -86,6 +86,14 @@ def clusters(top: Path, results: Results, options: argparse.Namespace) -> None:
             cluster.idle(engine, results)
 
 
+def api(top: Path, results: Results, options: argparse.Namespace) -> None:
+    results.names.setdefault(ATOLL, ATOLL)
+    for number in range(options.rounds):
+        say(f"API server, round {number + 1} of {options.rounds}")
+        with home(top, f"k{number}") as directory:
+            apiserver.measure(directory, results)
+
+
 def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}; load {os.getloadavg()[0]:.1f}", file=sys.stderr, flush=True)
 
@@ -105,7 +113,7 @@ def main() -> int:
     # Short, since unix socket paths end at 107 bytes.
     with tempfile.TemporaryDirectory(prefix="atb-", dir="/tmp") as name:
         for part in options.only.split(","):
-            {"containers": containers, "cluster": clusters}[part](Path(name), results, options)
+            {"containers": containers, "cluster": clusters, "api": api}[part](Path(name), results, options)
     print(f"{time.strftime('%F')}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}; medians")
     print(f"of {options.rounds} rounds; in brackets Atoll's share of the peer's figure\n")
     print(results.table())
