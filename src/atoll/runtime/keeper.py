@@ -9,114 +9,34 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import fcntl
 import gc
 import os
-import resource
 import signal
-import socket
-import time
-from typing import Any, NamedTuple
+from typing import Any
 
-from atoll.errors import AtollError, Conflict, SystemFailure
+from atoll.errors import AtollError, Conflict
 from atoll.kernel import capabilities, prctl, title
 from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import launch, protocol, renewal
 from atoll.runtime.adoption import adopt, close_others
 from atoll.runtime.complain import complain
+from atoll.runtime.connection import Connection
+from atoll.runtime.foundation import Foundation, inherit, lay, leave_group, remove_group
 from atoll.runtime.holder import DEATH, ENDED, RENEW, Holder, wait_status
-from atoll.runtime.journal import NAME as JOURNAL
 from atoll.runtime.journal import Journal
 from atoll.runtime.life import Life
-from atoll.runtime.loop import READ, WRITE, Loop
+from atoll.runtime.loop import READ, Loop
 from atoll.runtime.operations import Operations, describe
-from atoll.runtime.records import Record, found, open_descriptors
+from atoll.runtime.records import Record, found
 
-QUEUE_MAX = 100_000  # messages owed to one client that does not read; then it is cut off
 FAILED = 70  # exit code, EX_SOFTWARE
 PID_WIDTH = 10
-DEATHS_SIZE = 1 << 20  # bytes of the pipe that exits wait in: 131,072 of them
-REMOVE_TRIES, REMOVE_STEP_S = 500, 0.002
-
-
-class Connection:
-    """One client: requests in, replies and events out, in order."""
-
-    def __init__(self, keeper: Keeper, sock: socket.socket) -> None:
-        self._keeper = keeper
-        self._socket = sock
-        self._queue: list[dict[str, Any]] = []
-        sock.setblocking(False)
-        keeper.loop.add(sock.fileno(), READ, self._ready)
-
-    def send(self, message: dict[str, Any]) -> None:
-        if self._socket.fileno() < 0:
-            return
-        if not self._queue and self._try(message):
-            return
-        self._queue.append(message)
-        if len(self._queue) > QUEUE_MAX:
-            self.close()
-        elif len(self._queue) == 1:
-            self._keeper.loop.change(self._socket.fileno(), READ | WRITE)
-
-    def close(self) -> None:
-        if self._socket.fileno() >= 0:
-            self._keeper.loop.remove(self._socket.fileno())
-            self._socket.close()
-            self._queue.clear()
-            self._keeper.connections.discard(self)
-
-    def _try(self, message: dict[str, Any]) -> bool:
-        try:
-            protocol.send(self._socket, message)
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.close()
-        return True
-
-    def _ready(self, events: int) -> None:
-        if events & WRITE:
-            while self._queue and self._try(self._queue[0]):
-                del self._queue[:1]
-            if self._socket.fileno() >= 0 and not self._queue:
-                self._keeper.loop.change(self._socket.fileno(), READ)
-        if events & ~WRITE:
-            self._receive()
-
-    def _receive(self) -> None:
-        while self._socket.fileno() >= 0:
-            try:
-                received = protocol.receive(self._socket)
-            except BlockingIOError:
-                return
-            except (OSError, protocol.ProtocolError):
-                received = None
-            if received is None:
-                self.close()
-                return
-            self._keeper.handle(self, *received)
 
 
 class Outcome(enum.Enum):
     STOPPED = enum.auto()
     RENEWED = enum.auto()  # newer code is to take over
     UNHELD = enum.auto()  # the holder has died
-
-
-class Foundation(NamedTuple):
-    """What is open before the first keeper and stays open under all of them."""
-
-    lock: int
-    listener: socket.socket
-    deaths: int  # the reading end of the holder's pipe
-    deaths_told: int
-    journal: int
-
-    @property
-    def descriptors(self) -> tuple[int, ...]:
-        return self.lock, self.listener.fileno(), self.deaths, self.deaths_told, self.journal
 
 
 class Keeper:
@@ -191,9 +111,9 @@ class Keeper:
     def close(self) -> None:
         """Leave nothing of the instance's own cgroups, then hang up: to clients that is the sign that it is done."""
         self._listener.close()
-        _leave_group(self._layout, self._holder)
+        leave_group(self._layout, self._holder)
         for path in (f"/atoll-{self._instance_id}/keeper", f"/atoll-{self._instance_id}"):
-            _remove_group(Cgroup(self._layout, path))
+            remove_group(Cgroup(self._layout, path))
         for connection in list(self.connections):
             connection.close()
 
@@ -233,49 +153,12 @@ class Keeper:
         self._life.kill_all(on_done=self.loop.stop)
 
 
-def _enter_group(layout: Layout, instance_id: str) -> None:
-    """Out of the engine's group in the hierarchies by which service managers find whom to kill; limits elsewhere stay as they are."""
-    for point in (*layout.named, layout.unified):
-        if point:
-            directory = f"{point}/atoll-{instance_id}/keeper"
-            try:
-                os.makedirs(directory, exist_ok=True)
-                _move(directory)
-            except OSError as error:
-                complain(f"{directory}: {error.strerror}")
-
-
-def _leave_group(layout: Layout, holder: int) -> None:
-    for point in (*layout.named, layout.unified):
-        if point:
-            _move(point)
-            with contextlib.suppress(ProcessLookupError):
-                _move(point, holder)
-
-
-def _move(directory: str, pid: int = 0) -> None:
-    with open(os.path.join(directory, "cgroup.procs"), "w", encoding="ascii") as procs:
-        procs.write(str(pid))
-
-
-def _remove_group(group: Cgroup) -> None:
-    """At the end there is time to wait."""
-    try:
-        for _ in range(REMOVE_TRIES):
-            if group.remove():
-                return
-            time.sleep(REMOVE_STEP_S)
-        complain(f"cgroup {group.path} cannot be removed: it is still in use")
-    except (SystemFailure, OSError) as error:
-        complain(str(error))
-
-
 def main(home: str, instance_id: str, build: str, ready: int, inherited: str = "") -> None:
     """Run as `python -I -S -c ...`, see `spawn`. `ready` is written to when the socket listens.
 
     `inherited` are the descriptors of the foundation where a holder has become one of newer code; else all is made here.
     """
-    foundation = _inherit(inherited) if inherited else _found(home, instance_id, ready)
+    foundation = inherit(inherited) if inherited else lay(home, instance_id, ready)
     prctl.set_dumpable(dumpable=False)
     title.arguments()  # for the children that show another title
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
@@ -315,41 +198,6 @@ def main(home: str, instance_id: str, build: str, ready: int, inherited: str = "
         past.append(keeper)
 
 
-def _found(home: str, instance_id: str, ready: int) -> Foundation:
-    if os.fork():
-        os._exit(0)  # so that nobody is our parent
-    for fd in range(3, ready):
-        _close(fd)
-    os.closerange(ready + 1, 256)
-    lock = os.open(os.path.join(home, "run", "keeper.pid"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # six for each container; containers get as many unless told otherwise
-    _enter_group(Layout.discover(), instance_id)
-    path = os.path.join(home, "run", "keeper.sock")
-    _unlink(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    os.umask(0o177)
-    listener.bind(path)
-    os.umask(0o022)
-    listener.listen(64)
-    listener.setblocking(False)
-    deaths, deaths_told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    fcntl.fcntl(deaths_told, fcntl.F_SETPIPE_SZ, DEATHS_SIZE)
-    return Foundation(lock, listener, deaths, deaths_told, os.memfd_create(JOURNAL, os.MFD_CLOEXEC))
-
-
-def _inherit(descriptors: str) -> Foundation:
-    lock, listener, deaths, deaths_told, journal = (int(word) for word in descriptors.split(","))
-    for fd, _ in open_descriptors():
-        if fd > 2:
-            with contextlib.suppress(OSError):
-                os.set_inheritable(fd, False)
-    sock = socket.socket(fileno=listener)
-    sock.setblocking(False)
-    return Foundation(lock, sock, deaths, deaths_told, journal)
-
-
 def _make_private(directory: str) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(directory, 0o700)
@@ -359,8 +207,3 @@ def _make_private(directory: str) -> None:
 def _unlink(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
-
-
-def _close(fd: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(fd)
