@@ -12,6 +12,7 @@ import orjson
 from atoll.apiserver.api import Api
 from atoll.apiserver.auth import policy
 from atoll.apiserver.call import MASTERS, Call, User
+from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.fairness import bootstrap as fairness
 from atoll.apiserver.machinery.cacher import Object
 from atoll.errors import AtollError, StatusError
@@ -37,6 +38,7 @@ async def bootstrap(api: Api) -> None:
     classes = [("scheduling.k8s.io", "priorityclasses", obj) for obj in _priority_classes()]
     flows = [(fairness.GROUP, plural, obj) for plural, obj in fairness.objects()]
     await asyncio.gather(*(_ensure(api, *what) for what in (*roles, *classes, *flows)))
+    await asyncio.gather(*(_reconcile(api, plural, obj) for _, plural, obj in roles))
 
 
 async def publish_service(api: Api, cluster_ip: str, address: str, port: int) -> None:
@@ -126,6 +128,41 @@ async def _ensure(api: Api, group: str, plural: str, obj: Object) -> None:
     except StatusError as error:
         if error.reason != "AlreadyExists":
             raise
+
+
+async def _reconcile(api: Api, plural: str, obj: Object) -> None:
+    """Give a role or binding of an earlier release what this one adds, unless its annotation says to leave it; nothing is taken away."""
+    call = _call(api, "update", policy.GROUP, plural, obj)
+    item = api.core.cacher(call.kind).get(call.key) if call else None
+    if call is None or item is None or (item.obj["metadata"].get("annotations") or {}).get(policy.AUTOUPDATE) != "true":
+        return
+    field = "rules" if plural.endswith("roles") else "subjects"
+    present = item.obj.get(field) or []
+    missing = [each for each in obj.get(field) or () if each not in present]
+    if missing and not item.obj.get("aggregationRule"):
+        wanted: Object = orjson.loads(item.body)
+        wanted[field] = [*present, *missing]
+        await api.update(call, wanted)
+
+
+async def publish_authentication(api: Api, config: ApiServerConfig) -> None:
+    """ConfigMap extension-apiserver-authentication: by which certificates API servers behind this one know its users and itself."""
+    data = {}
+    if config.client_ca is not None:
+        data["client-ca-file"] = config.client_ca.read_text()
+    if config.front_proxy_ca is not None:
+        data |= {
+            "requestheader-allowed-names": orjson.dumps(list(config.front_proxy_names)).decode(),
+            "requestheader-client-ca-file": config.front_proxy_ca.read_text(),
+            "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+            "requestheader-group-headers": '["X-Remote-Group"]',
+            "requestheader-uid-headers": '["X-Remote-Uid"]',
+            "requestheader-username-headers": '["X-Remote-User"]',
+        }
+    metadata = {"name": "extension-apiserver-authentication", "namespace": "kube-system"}
+    published = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": data}
+    await _ensure(api, "", "configmaps", published)
+    await _replace(api, "", "configmaps", published)
 
 
 async def _replace(api: Api, group: str, plural: str, obj: Object, only: tuple[str, str] | None = None) -> None:

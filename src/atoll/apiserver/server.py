@@ -20,7 +20,7 @@ from atoll.apiserver.auth.jwt import TokenSigner
 from atoll.apiserver.auth.reviews import Reviews
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
 from atoll.apiserver.auth.settings import AuthenticationSettings
-from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_service
+from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_authentication, publish_service
 from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
 from atoll.apiserver.customresources.registrar import CustomResources
@@ -113,6 +113,7 @@ class ApiServer:
         custom = CustomResources(self._api, forget)
         await custom.load()
         await bootstrap(self._api)
+        await publish_authentication(self._api, config)
         self._tasks.append(asyncio.create_task(custom.run(), name="custom resources"))
         self._tasks.append(asyncio.create_task(tell_dangling(self._api), name="flow schemas"))
         self._tasks.append(asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry"))

@@ -28,6 +28,15 @@ class Authorizer:
         why = self._nodes.refusal(user, wanted) if NODES_GROUP in user.groups else ""
         return refusal(user, wanted) + (f": {why}" if why else "")
 
+    def reason(self, user: User, wanted: Attributes) -> str:
+        """Why the answer is as it is: the binding that allows, or what the node authoriser has to say."""
+        if user.is_master:
+            return ""
+        found = self._roles.reason(user, wanted)
+        if found or NODES_GROUP not in user.groups:
+            return found
+        return self._nodes.refusal(user, wanted) or ""
+
     def rules_of(self, user: User) -> list[tuple[str, Rule]]:
         """Each rule bound to the user with the namespace it holds in; "" is everywhere. A node's own rights are not among them."""
         return self._roles.rules_of(user)

@@ -13,9 +13,10 @@ from atoll.client.signers import SIGNERS
 
 GROUP = "rbac.authorization.k8s.io"
 _API = f"{GROUP}/v1"
+AUTOUPDATE = "rbac.authorization.kubernetes.io/autoupdate"
 _META = {
     "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-    "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+    "annotations": {AUTOUPDATE: "true"},
 }
 _READ = ("get", "list", "watch")
 _WRITE = ("create", "delete", "deletecollection", "patch", "update")
@@ -224,6 +225,20 @@ def objects() -> Iterator[tuple[str, dict[str, Any]]]:
             "clusterrolebindings",
             {"kind": "ClusterRoleBinding", "apiVersion": _API, "metadata": metadata, "roleRef": reference, "subjects": listed},
         )
+
+    yield from _reader()
+
+
+def _reader() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Who may read by which certificates users are known: API servers behind this one are bound to it by their installers."""
+    name, namespace = "extension-apiserver-authentication-reader", "kube-system"
+    metadata = {"name": name, "namespace": namespace, "labels": dict(_META["labels"]), "annotations": dict(_META["annotations"])}
+    rules = [_rule("", "configmaps", _READ, "extension-apiserver-authentication")]
+    yield "roles", {"kind": "Role", "apiVersion": _API, "metadata": metadata, "rules": rules}
+    users = [{"kind": "User", "apiGroup": GROUP, "name": user} for user in ("system:kube-controller-manager", "system:kube-scheduler")]
+    reference = {"apiGroup": GROUP, "kind": "Role", "name": name}
+    binding = {**metadata, "name": f"system::{name}"}
+    yield "rolebindings", {"kind": "RoleBinding", "apiVersion": _API, "metadata": binding, "roleRef": reference, "subjects": users}
 
 
 def _cluster_role(name: str, rules: tuple[dict[str, Any], ...], labels: dict[str, str]) -> dict[str, Any]:

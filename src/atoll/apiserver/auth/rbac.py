@@ -66,6 +66,19 @@ class RoleBased:
                     for rule in self.rules_in_role(item.obj.get("roleRef") or {}, namespace):
                         yield namespace, rule
 
+    def reason(self, user: User, wanted: Attributes) -> str:
+        """By which binding the user may, in upstream's words; "" where none lets it."""
+        for plural in ("clusterrolebindings", "rolebindings"):
+            for item in self._cachers[plural].in_order() if plural in self._cachers else ():
+                namespace = item.obj["metadata"].get("namespace", "")
+                if namespace != wanted.namespace and plural == "rolebindings":
+                    continue
+                subject = next((each for each in item.obj.get("subjects") or () if _is_subject(each, user, namespace)), None)
+                reference = item.obj.get("roleRef") or {}
+                if subject is not None and any(rule.allows(wanted) for rule in self.rules_in_role(reference, namespace)):
+                    return f"RBAC: allowed by {_described(item.obj, reference, subject, namespace)}"
+        return ""
+
     def _refresh(self) -> None:
         stamp = tuple(cacher.last_change for cacher in self._cachers.values())
         if stamp != self._stamp:
@@ -81,3 +94,13 @@ def _is_subject(subject: Mapping[str, Any], user: User, namespace: str) -> bool:
     if kind == "Group":
         return name in user.groups
     return kind == "ServiceAccount" and user.name == f"system:serviceaccount:{subject.get('namespace') or namespace}:{name}"
+
+
+def _described(binding: Mapping[str, Any], reference: Mapping[str, Any], subject: Mapping[str, Any], namespace: str) -> str:
+    name, who = binding["metadata"]["name"], subject.get("name", "")
+    if namespace:
+        name = f"{name}/{namespace}"
+    if subject.get("kind") == "ServiceAccount":
+        who = f"{who}/{subject.get('namespace') or namespace}"
+    kind = "RoleBinding" if namespace else "ClusterRoleBinding"
+    return f'{kind} "{name}" of {reference.get("kind")} "{reference.get("name")}" to {subject.get("kind")} "{who}"'

@@ -9,12 +9,14 @@ from typing import Any
 from atoll.apiserver.auth.authenticate import Authenticator
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.oidc import KeysWanted
-from atoll.apiserver.auth.rules import Attributes, Rule
+from atoll.apiserver.auth.rules import NODE_FIELDS, Attributes, Rule
 from atoll.apiserver.call import Call, User
+from atoll.apiserver.kinds.causes import Causes
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.selectors import parse_fields
 from atoll.client.signers import NODES_GROUP
-from atoll.errors import Unauthenticated
+from atoll.errors import StatusError, Unauthenticated
 from atoll.units import timestamp_seconds
 
 
@@ -65,22 +67,26 @@ class Reviews:
         return {"authenticated": True, "user": _user_info(user), "audiences": audiences}
 
     def _own_access(self, call: Call, obj: Object) -> dict[str, Any]:
-        return self._verdict(call.user, obj.get("spec") or {})
+        return self._verdict(call, call.user, obj.get("spec") or {})
 
     def _access(self, call: Call, obj: Object) -> dict[str, Any]:
         spec = obj.get("spec") or {}
         if not spec.get("user") and not spec.get("groups"):
-            raise statuses.bad_request("spec.user: at least one of user or group must be specified")
-        return self._verdict(User(spec.get("user") or "", tuple(spec.get("groups") or ())), spec)
+            raise _invalid(call, "spec.user", "", "at least one of user or group must be specified")
+        extra = {name.lower(): tuple(values) for name, values in (spec.get("extra") or {}).items()}
+        return self._verdict(call, User(spec.get("user") or "", tuple(spec.get("groups") or ()), spec.get("uid") or "", extra), spec)
 
     def _local_access(self, call: Call, obj: Object) -> dict[str, Any]:
         namespace = ((obj.get("spec") or {}).get("resourceAttributes") or {}).get("namespace")
         if namespace != call.namespace:
-            raise statuses.bad_request(f"spec.resourceAttributes.namespace must match metadata.namespace: {namespace} != {call.namespace}")
+            raise _invalid(call, "spec.resourceAttributes.namespace", namespace or "", "must match metadata.namespace")
         return self._access(call, obj)
 
-    def _verdict(self, user: User, spec: dict[str, Any]) -> dict[str, Any]:
-        return {"allowed": self._authorizer.allows(user, _attributes(spec))}
+    def _verdict(self, call: Call, user: User, spec: dict[str, Any]) -> dict[str, Any]:
+        wanted = _attributes(call, spec)
+        told: dict[str, Any] = {"allowed": self._authorizer.allows(user, wanted)}
+        reason = self._authorizer.reason(user, wanted)
+        return {**told, "reason": reason} if reason else told
 
     def _rules(self, call: Call, obj: Object) -> dict[str, Any]:
         namespace = (obj.get("spec") or {}).get("namespace")
@@ -98,13 +104,23 @@ class Reviews:
         }
 
 
-def _attributes(spec: dict[str, Any]) -> Attributes:
+def _invalid(call: Call, path: str, value: Any, why: str) -> StatusError:
+    causes = Causes()
+    causes.invalid(path, value, why)
+    return statuses.invalid(call.kind, "", causes)
+
+
+def _attributes(call: Call, spec: dict[str, Any]) -> Attributes:
     resource = spec.get("resourceAttributes")
     path = spec.get("nonResourceAttributes")
     if path is not None and resource is None:
         return Attributes(path.get("verb") or "", path=path.get("path") or "/")
-    if resource is None or path is not None:
-        raise statuses.bad_request("spec: exactly one of nonResourceAttributes or resourceAttributes must be specified")
+    if resource is None:
+        raise _invalid(
+            call, "spec.resourceAttributes", None, "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        )
+    if path is not None:
+        raise _invalid(call, "spec.nonResourceAttributes", path, "cannot be specified in combination with resourceAttributes")
     plural = resource.get("resource") or ""
     return Attributes(
         resource.get("verb") or "",
@@ -112,7 +128,18 @@ def _attributes(spec: dict[str, Any]) -> Attributes:
         f"{plural}/{resource['subresource']}" if resource.get("subresource") else plural,
         resource.get("namespace") or "",
         resource.get("name") or "",
+        node=_node_asked(resource.get("fieldSelector") or {}),
     )
+
+
+def _node_asked(selector: dict[str, Any]) -> str:
+    """The node a list would be held to, by the selector given as requirements or as text."""
+    for requirement in selector.get("requirements") or ():
+        values: list[str] = requirement.get("values") or []
+        if requirement.get("key") in NODE_FIELDS and requirement.get("operator") == "In" and len(values) == 1:
+            return values[0]
+    terms = parse_fields(selector["rawSelector"]) if selector.get("rawSelector") else ()
+    return next((term.value for term in terms if term.equal and term.field in NODE_FIELDS), "")
 
 
 def _resource_rule(rule: Rule) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from atoll.apiserver.call import Call, User
 from atoll.apiserver.machinery.selectors import parse_fields
 
-_NODE_FIELDS = ("spec.nodeName", "nodeName")
+NODE_FIELDS = ("spec.nodeName", "nodeName")
 
 
 class Attributes(NamedTuple):
@@ -36,7 +36,7 @@ class Attributes(NamedTuple):
         for term in parse_fields(fields) if fields else ():
             if term.equal and term.field == "metadata.name":
                 name = name or term.value
-            elif term.equal and term.field in _NODE_FIELDS:
+            elif term.equal and term.field in NODE_FIELDS:
                 node = term.value
         if kind.plural == "namespaces" and not kind.group and name:
             namespace = name  # upstream: a namespace is inside itself, so that its admins may read it
