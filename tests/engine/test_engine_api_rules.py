@@ -160,3 +160,47 @@ def test_every_change_of_a_containers_state_is_told(client):
     assert {(one["l"], one["image"]) for one in of_container} == {("1", "busybox")}
     assert {one["name"] for one in of_container} == {"told", "renamed"}
     assert all(event["timeNano"] // 10**9 == event["time"] for event in events)
+
+
+def test_links_on_the_default_bridge(client):
+    shop = client.containers.run(
+        "busybox", "sleep 600", detach=True, name="shop", init=True, ports={"5432/tcp": None}, environment={"A": "1"}
+    )
+    made = client.api.create_container("busybox", ["env"], name="web", host_config=client.api.create_host_config(links={"shop": "my-db"}))
+    names = {name for row in client.api.containers(all=True) for name in row["Names"]}
+    assert names == {"/shop", "/web", "/web/my-db"}
+    client.api.start(made["Id"])
+    client.api.wait(made["Id"])
+    seen = dict(line.partition("=")[::2] for line in client.api.logs(made["Id"]).decode().splitlines())
+    shop.reload()
+    address = shop.attrs["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+    assert {name: value for name, value in seen.items() if name.startswith("MY_DB")} == {
+        "MY_DB_NAME": "/web/my-db",
+        "MY_DB_PORT": f"tcp://{address}:5432",
+        "MY_DB_PORT_5432_TCP": f"tcp://{address}:5432",
+        "MY_DB_PORT_5432_TCP_ADDR": address,
+        "MY_DB_PORT_5432_TCP_PORT": "5432",
+        "MY_DB_PORT_5432_TCP_PROTO": "tcp",
+        "MY_DB_ENV_A": "1",
+    }
+    client.api.remove_container("web/my-db", link=True)
+    assert {name for row in client.api.containers(all=True) for name in row["Names"]} == {"/shop", "/web"}
+    for wrong in ("web/my-db", "web/other"):
+        with pytest.raises(docker.errors.NotFound):
+            client.api.remove_container(wrong, link=True)
+
+
+def test_following_a_log_ends_where_nothing_more_is_wanted(client):
+    talking = client.containers.run("busybox", ["sh", "-c", "while true; do echo x; sleep 0.05; done"], detach=True, init=True)
+    begun = time.monotonic()
+    assert b"x\n" in b"".join(talking.logs(stream=True, follow=True, until=time.time() + 0.5))
+    assert 0.4 < time.monotonic() - begun < 5
+    silent = client.containers.run("busybox", ["sleep", "600"], detach=True, init=True)
+    assert b"".join(silent.logs(stream=True, follow=True, until=1)) == b""
+
+
+def test_a_network_of_a_container_that_is_not_there(engine):
+    done = engine.docker("run", "--rm", "--network", "container:absent", "busybox", "true", check=False)
+    assert done.returncode == 125
+    assert "Unable to find image" not in done.stderr
+    assert "No such container: absent" in done.stderr

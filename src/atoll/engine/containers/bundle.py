@@ -41,6 +41,7 @@ def make_spec(
     sources: Mapping[str, Path],
     layers: LayersOf,
     pid_of: PidOf,
+    links: Sequence[str] = (),
     settings: Settings,
     trust: Trust,
 ) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def make_spec(
     mounts = [oci_mount(MountPoint.from_row(row), sources, layers) for row in record.mounts]
     spec = default_spec(
         args=args,
-        env=[*environment(record), *container.secrets],
+        env=[*environment(record, links), *container.secrets],
         cwd=config["WorkingDir"] or "/",
         user=config["User"],
         group_add=host["GroupAdd"] or (),
@@ -97,9 +98,9 @@ def make_spec(
     return spec
 
 
-def environment(record: Record) -> list[str]:
-    """Docker's order: PATH, HOSTNAME, TERM on a terminal, then the container's own, which override them."""
-    base = [DEFAULT_PATH, f"HOSTNAME={record.config['Hostname']}", *(["TERM=xterm"] if record.config["Tty"] else [])]
+def environment(record: Record, links: Sequence[str] = ()) -> list[str]:
+    """Docker's order: PATH, HOSTNAME, TERM on a terminal, what links tell, then the container's own, which override them."""
+    base = [DEFAULT_PATH, f"HOSTNAME={record.config['Hostname']}", *(["TERM=xterm"] if record.config["Tty"] else []), *links]
     return merge_env(base, record.config["Env"] or ())
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Any, Literal
 
 from atoll.engine.containers import inspect as inspecting
-from atoll.engine.containers import logs, removal
+from atoll.engine.containers import links, logs, removal
 from atoll.engine.containers.archive import Archive
 from atoll.engine.containers.config import RESOURCES, check_resources, read, restart_policy
 from atoll.engine.containers.create import Creator
@@ -89,6 +90,12 @@ class Containers:
         except BaseException:
             container.is_restarting = False
             raise
+
+    async def unlink(self, reference: str, alias: str) -> None:
+        """Takes a link away, and neither of its containers. Raises NotFound."""
+        container = self.get(reference)
+        async with container.lock:
+            container.save(host=links.without(container, alias))
 
     async def _auto_remove(self, container: Container) -> None:
         await removal.remove(self._services, container, volumes=True)
@@ -216,6 +223,8 @@ class Containers:
         if container.record.host["LogConfig"]["Type"] == "none":
             raise NotSupported("configured logging driver does not support reading")
         ended = self.waiter(container, "not-running") if follow else None
+        if ended is not None and selection.until_ns:
+            return logs.read(container.paths.log, selection, _before(ended, selection.until_ns))
         return logs.read(container.paths.log, selection, ended)
 
     # attaching ----------------------------------------------------------------------------------------------------------------------
@@ -279,6 +288,14 @@ class Containers:
             "ContainersPaused": paused,
             "ContainersStopped": total - running - paused,
         }
+
+
+async def _before(ended: asyncio.Future[ExitStatus], until_ns: int) -> None:
+    """Until the container ends, or nothing that comes is wanted any more."""
+    try:
+        await asyncio.wait((ended,), timeout=max(0.0, (until_ns - time.time_ns()) / 1e9))
+    finally:
+        ended.cancel()
 
 
 def _check_swap(memory: int, swap: int) -> None:

@@ -7,6 +7,7 @@ recovery takes away.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import time
@@ -81,7 +82,8 @@ class Creator:
     def _hostname(self, host: Mapping[str, Any], container_id: str) -> str:
         mode = host["NetworkMode"]
         if mode.startswith(networking.CONTAINER):
-            return str(self._services.registry.get(mode.removeprefix(networking.CONTAINER)).record.config["Hostname"])
+            with contextlib.suppress(NotFound):  # which is for the start to say: clients take it here for the image's
+                return str(self._services.registry.get(mode.removeprefix(networking.CONTAINER)).record.config["Hostname"])
         return os.uname().nodename if "host" in {mode, host["UTSMode"]} else container_id[:12]
 
     def _networks(self, host: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:

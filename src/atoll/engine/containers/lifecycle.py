@@ -107,6 +107,7 @@ class Lifecycle:
                 sources=sources,
                 layers=lambda image: services.images.snapshots.overlay_lowers(services.images.resolve(image)),
                 pid_of=self._pid_of,
+                links=services.networker.link_environment(container) if record.host["Links"] else (),
                 settings=services.settings,
                 trust=services.trust,
             )

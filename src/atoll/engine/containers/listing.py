@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from atoll.engine.containers import inspect
+from atoll.engine.containers import inspect, links
 from atoll.engine.containers.config import parse_port
 from atoll.engine.containers.inspect import Networking
 from atoll.engine.containers.mounts import MountPoint
@@ -37,11 +37,11 @@ FILTERS = [
 STATUSES = {status.value for status in Status} - {"creating", "starting"}
 
 
-def summary(container: Container, networking: Networking, now_ns: int) -> dict[str, Any]:
+def summary(container: Container, networking: Networking, now_ns: int, linked: Iterable[str] = ()) -> dict[str, Any]:
     record = container.record
     return {
         "Id": record.id,
-        "Names": [f"/{record.name}"],
+        "Names": [f"/{record.name}", *linked],
         "Image": record.image_name,
         "ImageID": record.image,
         "Command": shlex_join(inspect.command_line(record)),
@@ -121,7 +121,8 @@ class Listing:
         if limit and limit > 0:
             shown = shown[:limit]
         now = time.time_ns()
-        rows = [summary(item, self._networking(item), now) for item in shown]
+        linked = links.names(self._registry)
+        rows = [summary(item, self._networking(item), now, linked.get(item.name, ())) for item in shown]
         if size:
             for row, item in zip(rows, shown, strict=True):
                 row["SizeRw"] = tree_size(str(item.paths.upper))

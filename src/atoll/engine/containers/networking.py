@@ -9,10 +9,11 @@ has done all of this already.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from atoll.engine.containers import links
 from atoll.engine.containers.config import parse_port
 from atoll.engine.containers.inspect import Networking
 from atoll.engine.containers.record import Container
@@ -170,7 +171,7 @@ class Networker:
             ports=ports,
             priority=settings.get("GwPriority") or 0,
             dns=host["Dns"] or (),
-            links=dict(_aliased(settings.get("Links"))),
+            links=dict(links.aliased(settings.get("Links"))),
             options=settings.get("DriverOpts") or {},
             link_local=(settings.get("IPAMConfig") or {}).get("LinkLocalIPs") or (),
         )
@@ -184,7 +185,7 @@ class Networker:
         on_host = host["NetworkMode"] == "host"
         seats = self._networks.endpoints(container.id)
         name = config["Hostname"]
-        extra = [*(host["ExtraHosts"] or ()), *self._links(container)]
+        extra = [*(host["ExtraHosts"] or ()), *links.hosts_entries(container, self._linked(container))]
         text = hosts_file(
             name,
             [seat.address for seat in seats],
@@ -201,19 +202,15 @@ class Networker:
         _write(paths.resolv_conf, servers)
         _write(paths.hostname, name + "\n")
 
-    def _links(self, container: Container) -> list[str]:
-        """--link name:alias on the default bridge, as entries of /etc/hosts; the name service of the other networks knows links itself."""
-        record = container.record
-        if self._networks.get(record.host["NetworkMode"]).has_names:
-            return []
-        entries = []
-        for alias, name in _aliased(record.host["Links"]):
-            other = self._find(name)
-            address = (other.record.endpoints.get("bridge") or {}).get("IPAddress")
-            if not address:
-                raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
-            entries += [f"{known}:{address}" for known in dict.fromkeys((alias, other.record.config["Hostname"], other.name))]
-        return entries
+    def _linked(self, container: Container) -> dict[str, Container]:
+        """By alias; none where the name service of the network knows links itself."""
+        host = container.record.host
+        if not host["Links"] or self._networks.get(host["NetworkMode"]).has_names:
+            return {}
+        return {alias: self._find(name) for alias, name in links.aliased(host["Links"])}
+
+    def link_environment(self, container: Container) -> list[str]:
+        return links.environment(container, self._linked(container))
 
 
 def _gateway(seats: Iterable[Endpoint]) -> str:
@@ -227,13 +224,6 @@ def _write(path: Path, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-
-
-def _aliased(links: Iterable[str] | None) -> Iterator[tuple[str, str]]:
-    """Alias and name of each "name:alias" or "name"."""
-    for link in links or ():
-        name, _, alias = link.partition(":")
-        yield alias or name, name
 
 
 def _files(container: Container) -> tuple[Path, Path, Path]:

@@ -18,7 +18,7 @@ from atoll.engine.platforms import platform_of
 from atoll.engine.progress import JSON_LINES
 from atoll.engine.streams import frames
 from atoll.engine.times import parse_moment
-from atoll.errors import InvalidInput
+from atoll.errors import InvalidInput, NotFound
 from atoll.http import Request, Response, Router, json_response
 
 if TYPE_CHECKING:
@@ -97,8 +97,14 @@ class Routes:
     async def delete(self, request: Request, ref: str) -> Response:
         query = request.query
         if query.flag("link"):
-            raise InvalidInput("links are not objects of their own: remove the container instead")
+            raise InvalidInput(f"{ref} is a container, no link: a link is named /container/alias")
         await self._containers.remove(ref, force=query.flag("force"), volumes=query.flag("v"))
+        return Response(204)
+
+    async def unlink(self, request: Request, ref: str, alias: str) -> Response:
+        if not request.query.flag("link"):
+            raise NotFound(f"No such container: {ref}/{alias}")
+        await self._containers.unlink(ref, alias)
         return Response(204)
 
     async def prune(self, request: Request) -> Response:
@@ -193,3 +199,4 @@ def add_routes(router: Router, engine: Engine) -> None:
     ):
         router.add(method, f"/containers/{{ref}}/{action}", handler)
     router.add("DELETE", "/containers/{ref}", routes.delete)
+    router.add("DELETE", "/containers/{ref}/{alias}", routes.unlink)
