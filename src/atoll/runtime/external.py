@@ -1,8 +1,8 @@
 """Containers by another OCI runtime (runc, crun and their kin), through the command line that all of them share.
 
-The keeper clones a driver, a child that lives for one operation: it runs `create` and `start` (or `exec`, `delete`), tells the keeper the
-pid by the same status socket that an init of our own uses, and ends. What the runtime leaves behind is then the keeper's child, which is a
-subreaper: streams, signals, exits and logs are as for any other container, and no shim stands between.
+The keeper clones a driver, a child that lives for one operation: it runs `create` and `start` (or `exec`, `kill`, `delete`), tells the
+keeper the pid by the same status socket that an init of our own uses, and ends. What the runtime leaves behind is then the keeper's child,
+which is a subreaper: streams, exits and logs are as for any other container, and no shim stands between.
 
 A driver works in a mount namespace of its own, so that the overlay it mounts for the runtime is seen by nobody else and goes away by
 itself. crun refuses a hybrid of cgroups v1 and v2: there the unified hierarchy is hidden from it.
@@ -105,6 +105,12 @@ def execute(plan: Plan) -> NoReturn:
         os.unlink(os.path.join(to.directory, name))
     protocol.send(plan.status, {"ready": True})
     os._exit(0)
+
+
+def kill(to: Target, number: int) -> None:
+    """A signal to the main process. That it has just ended by itself is no failure."""
+    _begin(to, None)
+    _command(to, "kill", [to.container, str(number)], check=False)
 
 
 def delete(to: Target) -> None:

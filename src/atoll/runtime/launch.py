@@ -271,19 +271,31 @@ class Launcher:
         """Clone a child that has the other runtime forget the container, or runs its poststop hooks; its pid."""
         from atoll.runtime import external, hooks
 
-        pid = processes.clone()
-        if pid == 0:
-            try:
-                processes.keep_only(set())
-                if container.runtime is not None:
-                    external.delete(container.runtime)
-                elif container.poststop is not None:
-                    hooks.run_all(*container.poststop)
-            except Exception as error:
-                complain(f"container {container.id}: {error}")
-            finally:
-                os._exit(0)
-        return pid
+        if container.runtime is not None:
+            return _help(container, lambda: external.delete(container.runtime))
+        assert container.poststop is not None
+        poststop = container.poststop
+        return _help(container, lambda: hooks.run_all(*poststop))
+
+    def send_signal(self, container: Container, number: int) -> int:
+        """Clone a child that has the other runtime do it: the process we know may be but the sandbox of the one that is meant."""
+        from atoll.runtime import external
+
+        return _help(container, lambda: external.kill(container.runtime, number))
+
+
+def _help(container: Container, work: Callable[[], None]) -> int:
+    """Clone a child for a piece of work that takes its time; its pid."""
+    pid = processes.clone()
+    if pid == 0:
+        try:
+            processes.keep_only(set())
+            work()
+        except Exception as error:
+            complain(f"container {container.id}: {error}")
+        finally:
+            os._exit(0)
+    return pid
 
 
 def another_runtime(fields: Mapping[str, str], container: Container) -> Any:

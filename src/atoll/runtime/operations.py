@@ -130,7 +130,7 @@ class Operations:
         launch.resize(process.terminal, int(request["height"]), int(request["width"]))
         return {}
 
-    def op_signal(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
+    def op_signal(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any] | None:
         process = self._process(request)
         number = int(request["signal"])
         group = process.container.cgroup
@@ -138,6 +138,9 @@ class Operations:
             for pid in group.pids():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
+        elif process.container.runtime is not None and process.exec_id is None and number != signal.SIGKILL:
+            self.life.helpers[self._launcher.send_signal(process.container, number)] = lambda: reply({}, None)
+            return None
         else:
             process.send_signal(number)
         if number == signal.SIGKILL and process.container.paused:
