@@ -32,6 +32,7 @@ from atoll.controllers.replicaset import ReplicaSetController
 from atoll.controllers.resourcequota import ResourceQuotaController
 from atoll.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
 from atoll.controllers.statefulset.controller import StatefulSetController
+from atoll.controllers.tokens import TokenController
 from atoll.controllers.volumes.binder import VolumeBinder
 from atoll.controllers.volumes.local_path import LocalPathProvisioner
 from atoll.controllers.volumes.protection import ClaimProtection, VolumeProtection
@@ -49,6 +50,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     NamespaceController,
     ServiceAccountController,
     RootCaPublisher,
+    TokenController,
     ResourceQuotaController,
     ClusterRoleAggregation,
     GarbageCollector,
