@@ -1,7 +1,7 @@
 """Secrets of type kubernetes.io/service-account-token get a token of their account, as those who ask for one that lasts expect.
 
-The token is bound to the secret: it ends with the secret, which ends with the account. Upstream's of this kind name no end; ours is good for
-the longest that a request may ask for, 136 years.
+The token is bound to the secret: it ends with the secret, which ends with the account. Upstream's of this kind name no end; ours is good
+for the longest that a request may ask for, 136 years.
 """
 
 from __future__ import annotations
