@@ -172,12 +172,12 @@ def test_the_old_paths_of_watches(tmp_path):
     async def scenario(client, get):
         await fill(client, "ab")
         expected = {
-            "/api/v1/watch/namespaces/default/configmaps": ["a", "b"],
-            "/api/v1/watch/namespaces/default/configmaps/b": ["b"],
-            "/api/v1/watch/namespaces/default": ["default"],
-            "/api/v1/watch/configmaps": ["a", "b"],
+            "/api/v1/watch/namespaces/default/configmaps?": ["a", "b"],
+            "/api/v1/watch/namespaces/default/configmaps/b?": ["b"],
+            "/api/v1/watch/namespaces/default?": ["default"],
+            "/api/v1/watch/configmaps?fieldSelector=metadata.namespace%3Ddefault&": ["a", "b"],
         }
-        answers = await asyncio.gather(*(get(f"{path}?timeoutSeconds=1") for path in expected))
+        answers = await asyncio.gather(*(get(f"{path}timeoutSeconds=1") for path in expected))
         for (path, told), (status, events) in zip(expected.items(), answers, strict=True):
             assert (status, [event["object"]["metadata"]["name"] for event in events]) == (200, told), path
         assert (await get("/api/v1/watch"))[0] == 404

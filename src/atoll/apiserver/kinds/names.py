@@ -24,6 +24,7 @@ _is_label_value = re.compile(_LABEL_VALUE).fullmatch
 _is_qualified = re.compile(_QUALIFIED).fullmatch
 _is_config_key = re.compile(_CONFIG_KEY).fullmatch
 _is_http_header = re.compile(_HTTP_HEADER).fullmatch
+_is_environment = re.compile("[ -<>-~]+").fullmatch
 _is_port_name = re.compile("[-a-z0-9]+").fullmatch
 
 
@@ -135,7 +136,7 @@ def port_name(value: str) -> list[str]:
 
 
 def environment(value: str) -> list[str]:
-    if value and all(" " <= letter <= "~" and letter != "=" for letter in value):
+    if _is_environment(value):
         return []
     return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
 

@@ -100,6 +100,8 @@ class Cacher:
         return self._present(namespace, after, 0)[0]
 
     def _present(self, namespace: str | None, after: str, limit: int) -> tuple[list[Item], int]:
+        if not self._items:
+            return [], 0
         if self._keys is None:
             self._keys = sorted(self._items)
         keys, rest = _range(self._keys, namespace, after, limit)

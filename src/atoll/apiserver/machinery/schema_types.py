@@ -203,7 +203,7 @@ class Struct:
 
     def missing(self, value: Any, path: str, causes: list[Cause]) -> None:
         prefix = f"{path}." if path else ""
-        if not value.keys() >= self._required:
+        if self._required and not value.keys() >= self._required:
             causes.extend(Cause("FieldValueRequired", "Required value", prefix + name) for name in self.required if name not in value)
         if self._may_miss is None:
             self._may_miss = {name: node for name, node in self.fields.items() if _requires(node, set())}
