@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 API_VERSION = (1, 51)  # Docker 28.3's; later clients step down to what _ping names
 MIN_API_VERSION = (1, 24)
 MAX_API_VERSION = (1, 59)  # tolerated in a path: requests have only ever gained fields
+DUMMY_HOSTS = frozenset({"0.0.0.0", "docker.example.com"})  # RFC 2606 keeps example.com from everybody
 _VERSION = re.compile(r"v([0-9]{1,3})\.([0-9]{1,3})", re.ASCII)
 
 # The first class that fits counts.
@@ -89,8 +90,8 @@ def refuse_foreign(request: Request, names: frozenset[str] = frozenset()) -> Non
     host = request.headers.get("host") or ""
     name = host.rpartition(":")[0] if re.search(r":[0-9]*$", host) else host
     name = name.lower()
-    # Clients of a unix socket send its path, "docker", "localhost", "api.moby.localhost" or "d": never a public name.
-    is_local = "." not in name or name.endswith(".localhost") or name.startswith(("127.", "%2f", "/")) or name == "0.0.0.0"
+    # Clients of a unix socket send its path, "docker", "localhost", "api.moby.localhost" or "d"; docker by ssh a name that nobody can own.
+    is_local = "." not in name or name.endswith(".localhost") or name.startswith(("127.", "%2f", "/")) or name in DUMMY_HOSTS
     if not is_local and not _is_named(name, names):
         where = f"its certificate names {', '.join(sorted(names))}" if names else "it is reached by its socket only"
         raise errors.Forbidden(f"requests for the host {host[:80]!r} are refused by the engine: {where}")
