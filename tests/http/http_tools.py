@@ -1,9 +1,15 @@
-"""What the tests of atoll.http share: a server on a socket, and raw bytes to it."""
+"""What the tests of atoll.http share: a server on a socket, raw bytes to it, and certificates."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from atoll.http import Limits, Server
 
@@ -48,3 +54,31 @@ async def exchange(port: int, data: bytes, *, eof: bool = False) -> bytes:
 def statuses(answer: bytes) -> list[int]:
     """The status of each response in the bytes; bodies must not hold status lines."""
     return [int(part[:3]) for part in answer.split(b"HTTP/1.1 ")[1:]]
+
+
+def make_pki(directory):
+    """An authority, a server and a client certificate as PEM files."""
+    now = dt.datetime.now(dt.UTC)
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
+
+    def issue(common_name, key, *, authority):
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+            .issuer_name(ca_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(minutes=1))
+            .not_valid_after(now + dt.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
+        )
+        certificate = builder.sign(ca_key, hashes.SHA256())
+        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        (directory / f"{common_name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
+        return certificate.public_bytes(serialization.Encoding.DER)
+
+    issue("ca", ca_key, authority=True)
+    issue("server", ec.generate_private_key(ec.SECP256R1()), authority=False)
+    return issue("alice", ec.generate_private_key(ec.SECP256R1()), authority=False)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import ssl
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-from http_tools import serving
+from http_tools import make_pki, serving
 
 from atoll.errors import InvalidInput, Unavailable
 from atoll.http import BodyTooLarge, Client, Disconnected, ProtocolError, Response, Server, connect_tcp, connect_unix, json_response, splice
@@ -183,34 +178,6 @@ def test_bodies_stream_both_ways_at_once_and_a_failing_source_is_reported():
                 await fetch()
 
     asyncio.run(main())
-
-
-def make_pki(directory):
-    """An authority, a server and a client certificate as PEM files."""
-    now = dt.datetime.now(dt.UTC)
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
-
-    def issue(common_name, key, *, authority):
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
-            .issuer_name(ca_name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(minutes=1))
-            .not_valid_after(now + dt.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(common_name)]), critical=False)
-        )
-        certificate = builder.sign(ca_key, hashes.SHA256())
-        private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        (directory / f"{common_name}.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM) + private)
-        return certificate.public_bytes(serialization.Encoding.DER)
-
-    issue("ca", ca_key, authority=True)
-    issue("server", ec.generate_private_key(ec.SECP256R1()), authority=False)
-    return issue("alice", ec.generate_private_key(ec.SECP256R1()), authority=False)
 
 
 def test_tls_verifies_the_server_and_hands_on_the_client_certificate(tmp_path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import email.utils
 import gzip
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ import pytest
 
 from atoll.config import Instance
 from atoll.errors import AtollError, DigestMismatch, InvalidInput, NotFound, NotSupported, Unauthenticated, Unavailable
-from atoll.http import Request, Response, Server, json_response
+from atoll.http import Headers, Request, Response, Server, json_response
 from atoll.images import ImageStore
 from atoll.images import registry_session as registry_module
 from atoll.images.model import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Platform, sha256
@@ -515,3 +517,12 @@ def test_credentials_from_docker():
 )
 def test_who_may_speak_plainly(domain: str, insecure: bool):
     assert RegistrySettings(insecure=("reg.lan:5000",)).is_insecure(domain) is insecure
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"), [("7", 7.0), ("9999", 30.0), ("", 0.5), ("soon", 0.5), ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0), ("far", 30.0)]
+)
+def test_retry_after_as_seconds_or_a_date(value: str, wait: float):
+    if value == "far":
+        value = email.utils.formatdate(time.time() + 9999, usegmt=True)
+    assert registry_module._retry_after(Headers([("Retry-After", value)]), 0.5) == wait

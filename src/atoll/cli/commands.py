@@ -51,6 +51,7 @@ TOP = {
     "logout": ("registry:logout", "Log out from a registry"),
     "ps": ("containers:listing", "List containers"),
     "rmi": ("images:remove", "Remove one or more images"),
+    "search": ("search:search", "Search Docker Hub for images"),
     "version": ("system:version", "Show the version information"),
     # Atoll's own
     "__complete": ("completion:complete", "Print what the last word could become"),

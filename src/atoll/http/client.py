@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from atoll.errors import InvalidInput, Unavailable
 from atoll.http.client_connection import ClientConnection, ClientResponse
 from atoll.http.errors import Disconnected
+from atoll.http.proxy import Proxy, tunnel
 from atoll.http.stream import Stream
 
 __all__ = ["Client", "ClientResponse"]
@@ -31,7 +32,7 @@ class Client:
     """A client of one server: `unix:///path`, `http://host:port` or `https://host:port`; a path after it prefixes every target.
 
     `headers` go with every request. `ssl` carries the trusted authorities and our certificate; `server_hostname` is the name to verify when
-    it is not the URL's host. Also an async context manager.
+    it is not the URL's host. With `proxy` every connection goes by way of it. Also an async context manager.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class Client:
         *,
         server_hostname: str | None = None,
         timeout: float | None = DEFAULT_TIMEOUT_S,
+        proxy: Proxy | None = None,
     ) -> None:
         url = urlsplit(base)
         self.base = base
         self.headers = tuple(headers)
+        self._proxy = proxy
         self._timeout = timeout
         self._ssl: tls.SSLContext | None = None
         self._server_hostname: str | None = None
@@ -61,6 +64,10 @@ class Client:
                 self._server_hostname = server_hostname or url.hostname
         else:
             raise InvalidInput(f"{base!r} is not a unix:///path, http://host or https://host address")
+        if proxy is not None and url.scheme == "http":
+            self._prefix = f"http://{self._authority}{self._prefix}"
+            if proxy.authorization:
+                self.headers = (*self.headers, ("Proxy-Authorization", proxy.authorization))
         self._idle: list[ClientConnection] = []
         self._busy: set[ClientConnection] = set()
 
@@ -161,6 +168,11 @@ class Client:
         try:
             if self._path:
                 _, connection = await loop.create_unix_connection(self._new, self._path)
+            elif self._proxy is not None and self._ssl is None:
+                _, connection = await loop.create_connection(self._new, self._proxy.host, self._proxy.port)
+            elif self._proxy is not None:
+                sock = await tunnel(self._proxy, self._host, self._port)
+                _, connection = await loop.create_connection(self._new, sock=sock, ssl=self._ssl, server_hostname=self._server_hostname)
             else:
                 _, connection = await loop.create_connection(
                     self._new, self._host, self._port, ssl=self._ssl, server_hostname=self._server_hostname
@@ -169,7 +181,8 @@ class Client:
             raise Unavailable(f"cannot trust {self.base}: {error.verify_message}") from error
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-            raise Unavailable(f"cannot connect to {self.base}: {reason}") from error
+            way = f" by way of the proxy {self._proxy}" if self._proxy else ""
+            raise Unavailable(f"cannot connect to {self.base}{way}: {reason}") from error
         self._busy.add(connection)
         return connection
 

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 from atoll.errors import InvalidInput, NotSupported, Unavailable
 from atoll.http import Client
 from atoll.http.errors import BodyTooLarge, Disconnected
+from atoll.http.proxy import proxy_for
 from atoll.images.aptsources import DISTRIBUTIONS, Distribution, Source, sources
 from atoll.images.model import Layer, Progress
 from atoll.images.reference import Reference
@@ -221,12 +222,11 @@ def _clamp_times(root: int, epoch: int) -> None:
 
 async def _release_time(uri: str, suite: str) -> int:
     """The Date of a suite's Release file: the mirror answers, has the suite, and gives the image its time. It is not trusted for more."""
-    if os.environ.get("http_proxy"):  # apt uses it, our client does not; apt will tell what is wrong
-        return 0
     url = urlsplit(uri)
     name = f"{uri}/dists/{suite}/Release"
     try:
-        async with Client(f"{url.scheme}://{url.netloc}", timeout=RELEASE_TIMEOUT_S) as client:
+        origin = f"{url.scheme}://{url.netloc}"
+        async with Client(origin, timeout=RELEASE_TIMEOUT_S, proxy=proxy_for(origin)) as client:
             response = await client.request("GET", f"{url.path}/dists/{suite}/Release")
             async with response, asyncio.timeout(RELEASE_TIMEOUT_S):
                 if response.status != 200:

@@ -18,6 +18,7 @@ import orjson
 
 from atoll.errors import InvalidInput, Unauthenticated, Unavailable
 from atoll.http import Client
+from atoll.http.proxy import proxy_for
 
 CLIENT_ID = "atoll"
 TOKEN_TIMEOUT_S = 30.0
@@ -128,7 +129,8 @@ class Authorizer:
                 headers.append(("Authorization", self._credentials.basic()))
                 query.append(("account", self._credentials.username))
             target += "?" + "&".join(part for part in (url.query, urlencode(query, quote_via=quote)) if part)
-        async with Client(f"{url.scheme}://{url.netloc}", timeout=TOKEN_TIMEOUT_S) as client:
+        origin = f"{url.scheme}://{url.netloc}"
+        async with Client(origin, timeout=TOKEN_TIMEOUT_S, proxy=proxy_for(origin)) as client:
             response = await client.request(method, target, headers, body)
             async with response:
                 data = await response.read(TOKEN_MAX)

@@ -8,10 +8,12 @@ and to registries the user declared insecure.
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import ipaddress
 import os
 import re
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ import orjson
 
 from atoll.errors import AtollError, Forbidden, NotFound, Unauthenticated, Unavailable
 from atoll.http import Client, ClientResponse, Disconnected, Headers
+from atoll.http.proxy import proxy_for
 from atoll.images.blobs import DOCUMENT_MAX
 from atoll.images.reference import DEFAULT_DOMAIN, Reference
 from atoll.images.registry_auth import Authorizer, Credentials
@@ -146,7 +149,9 @@ class Session:
         client = self._clients.get(origin)
         if client is None:
             context = _tls(urlsplit(origin).netloc, insecure=self._insecure) if origin.startswith("https:") else None
-            client = self._clients[origin] = Client(origin, context, [("User-Agent", "atoll")], timeout=REQUEST_TIMEOUT_S)
+            client = self._clients[origin] = Client(
+                origin, context, [("User-Agent", "atoll")], timeout=REQUEST_TIMEOUT_S, proxy=proxy_for(origin)
+            )
         return client
 
     async def call(
@@ -274,8 +279,15 @@ def _check_redirect(base: str, url: str, count: int) -> None:
 
 
 def _retry_after(headers: Headers, default: float) -> float:
+    """Seconds, as the header has them or as a date (RFC 9110, 10.2.3), within reason."""
     value = headers.get("retry-after") or ""
-    return min(float(value), RETRY_AFTER_MAX_S) if value.isdigit() else default
+    if value.isdigit():
+        return min(float(value), RETRY_AFTER_MAX_S)
+    try:
+        wait = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    except ValueError:
+        return default
+    return min(max(wait, 0.0), RETRY_AFTER_MAX_S)
 
 
 def _tls(domain: str, *, insecure: bool) -> ssl.SSLContext:

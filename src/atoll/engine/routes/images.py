@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from atoll.engine.filters import Filters
 from atoll.engine.times import parse_moment
-from atoll.errors import InvalidInput, NotSupported
+from atoll.errors import InvalidInput
 from atoll.http import Request, Response, Router, json_response
 
 if TYPE_CHECKING:
@@ -72,7 +72,13 @@ class Routes:
         return json_response(result)
 
     async def search(self, request: Request) -> Response:
-        raise NotSupported("searching Docker Hub is not supported yet")
+        from atoll.images.search import LIMIT_DEFAULT, search
+
+        limit = request.query.get("limit") or str(LIMIT_DEFAULT)
+        if not limit.isdecimal():
+            raise InvalidInput(f"limit {limit} is no number")
+        filters = Filters.parse(request.query.get("filters"))
+        return json_response(await search(request.query.get("term") or "", int(limit), filters.as_dict()))
 
 
 def add_routes(router: Router, engine: Engine) -> None:

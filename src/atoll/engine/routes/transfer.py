@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atoll.engine.credentials import registry_auth
@@ -12,10 +15,12 @@ from atoll.engine.progress import JSON_LINES, line, stream_progress
 from atoll.errors import InvalidInput, NotFound
 from atoll.http import Request, Response, Router, json_response
 from atoll.images import Progress, parse
+from atoll.images.bridge import produce
 
 if TYPE_CHECKING:
     from atoll.engine.engine import Engine
 
+PIECE = 1 << 20  # bytes
 TAR = ("Content-Type", "application/x-tar")
 
 
@@ -36,10 +41,12 @@ class Routes:
         if query.get("fromImage"):
             await self._pull(request, with_tag(query.get("fromImage") or "", query.get("tag")))
             return None
-        source = query.get("fromSrc")
-        if source != "-":
-            raise InvalidInput("import from a URL is not supported: download it and pass it on standard input (fromSrc=-)")
-        return await self._import(request)
+        source = query.get("fromSrc") or ""
+        if source == "-":
+            return await self._import(request, request.chunks())
+        if not source.startswith(("http://", "https://")):
+            raise InvalidInput(f"import takes {source!r} from nowhere: give an http or https URL, or - for the request's body")
+        return await self._import_from(request, source)
 
     async def _pull(self, request: Request, name: str) -> None:
         auth, platform = registry_auth(request), platform_of(request.query.get("platform"))
@@ -51,12 +58,23 @@ class Routes:
 
         await stream_progress(request, work)
 
-    async def _import(self, request: Request) -> Response:
+    async def _import_from(self, request: Request, url: str) -> Response:
+        from atoll.build.remote import download
+
+        await request.body()
+        with tempfile.TemporaryDirectory(dir=self._engine.builder.workshop.scratch) as place:
+            fetched = await download(url, Path(place))
+            with (Path(place) / fetched.name).open("rb", buffering=0) as file:
+                return await self._import(request, produce(iter(lambda: file.read(PIECE), b"")))
+
+    async def _import(self, request: Request, chunks: AsyncIterator[bytes]) -> Response:
         query = request.query
         repository = query.get("repo") or ""
         target = with_tag(repository, query.get("tag")) or None
         config = apply_changes({}, query.getall("changes"))
-        image = await self._images.import_tar(request.chunks(), target=target, message=query.get("message") or "", config=config)
+        image = await self._images.import_tar(
+            chunks, target=target, message=query.get("message") or f"Imported from {query.get('fromSrc')}", config=config
+        )
         self._engine.events.publish("image", "import", image.id, {"name": target or image.id})
         return Response(200, JSON_LINES, line({"status": image.id}))
 
