@@ -13,6 +13,7 @@ from atoll.build.cache import Cache
 from atoll.build.cachemounts import CacheMounts
 from atoll.build.client import Client, NoSecrets, Secrets, whole
 from atoll.build.executor import Executor
+from atoll.build.keptcontexts import KeptContexts
 from atoll.build.options import Options
 from atoll.build.parser import check_frontend, parse
 from atoll.build.plan import Plan
@@ -50,7 +51,8 @@ class Builder:
             cache = Cache(self._directory / "cache.db", self._images.leases, self._images.snapshots)
             mounts = CacheMounts(self._directory / "mounts")
             mounts.remove_unfinished()
-            self._workshop = Workshop(self._images, self._executor, cache, mounts, self._scratch)
+            contexts = KeptContexts(self._directory / "contexts")
+            self._workshop = Workshop(self._images, self._executor, cache, mounts, contexts, self._scratch)
         return self._workshop
 
     def close(self) -> None:
@@ -132,13 +134,15 @@ class Builder:
         """POST /build/prune: {"CachesDeleted": [keys], "SpaceReclaimed": bytes}. UNUSED_SINCE is in seconds since the epoch."""
         keys, size = self.workshop.cache.prune(unused_since=unused_since)
         names, more = await self.workshop.mounts.prune(unused_since=unused_since)
+        contexts, sources = await self.workshop.contexts.prune(unused_since=unused_since)
+        more += sources
         more += await in_thread(lambda: self._wheelhouse.prune(unused_since))
         await self._images.collect()
-        return {"CachesDeleted": [*keys, *names], "SpaceReclaimed": size + more}
+        return {"CachesDeleted": [*keys, *names, *contexts], "SpaceReclaimed": size + more}
 
     def rows(self) -> list[dict[str, Any]]:
         """As GET /system/df shows the cache."""
-        return [*self.workshop.cache.rows(), *self.workshop.mounts.rows()]
+        return [*self.workshop.cache.rows(), *self.workshop.mounts.rows(), *self.workshop.contexts.rows()]
 
 
 async def _read(client: Client, options: Options) -> tuple[Dockerfile, Arguments, checks.Settings]:

@@ -36,9 +36,15 @@ POLICY = Policy(owner=(0, 0))
 async def unpacked(chunks: AsyncIterator[bytes], scratch: Path) -> AsyncIterator[Tree]:
     """The context as a tree, while the block runs. Raises InvalidInput naming the entry that may not be."""
     async with _directory(scratch) as place:
+        await unpack_into(place, chunks)
         with directory_tree(place, CONTEXT) as tree:
-            await consume(chunks, lambda source: extract_tar(decompress(source), tree.root, POLICY))
             yield tree
+
+
+async def unpack_into(place: Path, chunks: AsyncIterator[bytes]) -> None:
+    """The same over what is in PLACE: an entry takes the place of one of its name."""
+    with directory_tree(place, CONTEXT) as tree:
+        await consume(chunks, lambda source: extract_tar(decompress(source), tree.root, POLICY))
 
 
 @asynccontextmanager

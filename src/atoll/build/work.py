@@ -20,6 +20,7 @@ from atoll.build.cachemounts import CacheMounts
 from atoll.build.client import Client
 from atoll.build.executor import Executor
 from atoll.build.ignore import Ignore
+from atoll.build.keptcontexts import KeptContexts
 from atoll.build.newlayer import clamp_times
 from atoll.build.options import Options
 from atoll.build.sources import LeaveOut, Source, Tree, merged_tree
@@ -62,6 +63,7 @@ class Workshop:
     executor: Executor
     cache: Cache
     mounts: CacheMounts
+    contexts: KeptContexts
     scratch: Path
     digests: dict[tuple[str, str], str] = field(default_factory=dict)
 

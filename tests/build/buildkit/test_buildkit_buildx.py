@@ -150,7 +150,7 @@ def test_only_what_the_file_names_is_sent(buildx, tmp_path):
     (place / "a/link.txt").unlink()
     assert "transferring context: 1." in told
     told = buildx("build", "-t", "built", str(place)).stderr
-    assert re.search(r"transferring context: \d+B", told)
+    assert re.search(r"transferring context: (\d+B|done)", told)
     buildx("build", "-t", "base", "-", given="FROM busybox\nONBUILD COPY b /triggered\n")
     (place / "Dockerfile").write_text("FROM base\nCOPY a /a\n")
     told = buildx("build", "-t", "built", str(place)).stderr

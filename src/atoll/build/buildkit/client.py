@@ -12,16 +12,18 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
-from atoll.build.arguments import KEEP_GIT
+from atoll.build.arguments import EPOCH, KEEP_GIT
 from atoll.build.buildkit.board import Board, Vertex
-from atoll.build.buildkit.filesync import tar_of
+from atoll.build.buildkit.filesync import Seen, tar_of
 from atoll.build.buildkit.frontend import Request
 from atoll.build.buildkit.sessions import Session
 from atoll.build.buildkit.ssh import agent
 from atoll.build.buildkit.upload import POSTED, Posted, is_upload, pulled
-from atoll.build.context import IGNORE_FILE_MAX, fetched, leave_out_ignored, read_dockerfile, unpacked
+from atoll.build.context import IGNORE_FILE_MAX, fetched, leave_out_ignored, read_dockerfile, unpack_into, unpacked
 from atoll.build.ignore import Ignore
-from atoll.build.sources import Tree
+from atoll.build.sources import CONTEXT, Tree, directory_tree
+from atoll.build.threads import in_thread
+from atoll.build.work import Workshop
 
 IGNORE_FILE = ".dockerignore"
 
@@ -43,13 +45,14 @@ class SessionSecrets:
 class SessionClient:
     """One build's. A context manager: what it fetched is there until the block ends."""
 
-    def __init__(self, session: Session, request: Request, board: Board, posted: Posted, scratch: Path, run: Path) -> None:
+    def __init__(self, session: Session, request: Request, board: Board, posted: Posted, shop: Workshop, run: Path) -> None:
         self.secrets = SessionSecrets(session, run)
         self._session = session
         self._request = request
         self._board = board
         self._posted = posted
-        self._scratch = scratch
+        self._scratch = shop.scratch
+        self._kept = shop.contexts
         self._stack = AsyncExitStack()
         self._loads: dict[str, asyncio.Task[Tree]] = {}
         self._own_ignore: bytes | None = None  # <Dockerfile>.dockerignore
@@ -100,8 +103,9 @@ class SessionClient:
 
     async def _load_context(self) -> Tree:
         with self._board.task("[internal] load build context") as vertex:
-            directory, follow = self._request.context_directory, self._expected or ()
-            return await self._fetch(directory, vertex, "transferring context:", follow, self._excluded)
+            return await self._update(
+                self._request.context_directory, vertex, "transferring context:", self._expected or (), self._excluded
+            )
 
     async def _load_remote(self) -> Tree:
         options, remote = self._request.options, self._request.remote
@@ -122,13 +126,32 @@ class SessionClient:
     async def _load_directory(self, name: str) -> Tree:
         with self._board.task(f"[context {name}] load from client") as vertex:
             ignore = await self._ignore_of(name, vertex)
-            return await self._fetch(name, vertex, f"transferring {name}:", exclude=_patterns(ignore))
+            return await self._update(name, vertex, f"transferring {name}:", (), _patterns(ignore))
 
     async def _loaded(self, name: str, load: Callable[[], Coroutine[Any, Any, Tree]]) -> Tree:
         """Once for each build, whichever steps want it: one that is given up leaves it to the others."""
         if name not in self._loads:
             self._loads[name] = asyncio.create_task(load(), name=f"context {name} of a build")
         return await asyncio.shield(self._loads[name])
+
+    async def _update(self, directory: str, vertex: Vertex, told: str, follow: Sequence[str], exclude: Sequence[str]) -> Tree:
+        """What changed since the client last sent it; all of it where it has no name for what it sends, or another build is at it."""
+        name = self._session.shared_key
+        is_kept = name and EPOCH not in self._request.options.arguments  # a layer of one time would change the kept files' times
+        kept = await self._stack.enter_async_context(self._kept.hold(name, directory, follow, exclude)) if is_kept else None
+        if kept is None:
+            return await self._fetch(directory, vertex, told, follow, exclude)
+        seen, count = Seen(kept.known), 0
+
+        def moved(total: int) -> None:
+            nonlocal count
+            count = total
+            vertex.status(told, total)
+
+        await unpack_into(kept.tree, tar_of(self._session.channel, directory, follow=follow, exclude=exclude, moved=moved, seen=seen))
+        await in_thread(lambda: kept.close(seen.files, seen.directories))
+        vertex.status(told, count, done=True)
+        return self._stack.enter_context(directory_tree(kept.tree, CONTEXT))
 
     async def _fetch(self, directory: str, vertex: Vertex, told: str, follow: Sequence[str] = (), exclude: Sequence[str] = ()) -> Tree:
         total = 0

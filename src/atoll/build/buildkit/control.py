@@ -29,6 +29,7 @@ from atoll.units import NS
 
 SERVICE = "/moby.buildkit.v1.Control/"
 SESSION_ID = "x-docker-expose-session-uuid"
+SESSION_KEY = "x-docker-expose-session-sharedkey"
 SESSION_METHOD = "x-docker-expose-session-grpc-method"
 
 Told = Callable[[Image, str], None]
@@ -53,9 +54,9 @@ class Control:
         async with Http2(duplex, client=False) as connection:
             await self._services.serve(connection)
 
-    async def attend(self, identity: str, duplex: Duplex, methods: Collection[str]) -> None:
+    async def attend(self, identity: str, duplex: Duplex, methods: Collection[str], shared_key: str) -> None:
         """POST /session: makes calls to the client until it goes. Raises Conflict."""
-        async with self._sessions.opened(identity, duplex, methods) as session:
+        async with self._sessions.opened(identity, duplex, methods, shared_key) as session:
             await session.wait_ended()
 
     @property
@@ -146,7 +147,7 @@ class Control:
         if not identity:
             raise RpcError(Code.INVALID_ARGUMENT, f"a session needs an id: {SESSION_ID} is missing in the metadata")
         async with tunnel(call) as stream:
-            await self.attend(identity, stream, call.every(SESSION_METHOD))
+            await self.attend(identity, stream, call.every(SESSION_METHOD), call.metadata.get(SESSION_KEY, ""))
 
     async def _disk_usage(self, _: Any, __: Call) -> Any:
         return messages.DiskUsageResponse(record=[_record(row) for row in self._builder.rows()])

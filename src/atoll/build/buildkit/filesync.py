@@ -8,7 +8,7 @@ its turn comes. As a tar they go through the one extractor that all contexts go 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
@@ -16,6 +16,7 @@ from urllib.parse import quote_plus
 
 from atoll.build.buildkit import messages
 from atoll.build.buildkit.grpc import Call, Channel
+from atoll.build.keptcontexts import Signature
 from atoll.errors import InvalidInput, LimitExceeded
 from atoll.images.extract import ENTRIES_MAX
 from atoll.images.tar import Entry, Kind
@@ -55,16 +56,32 @@ class _File:
     is_done: bool = False
 
 
+@dataclass(slots=True)
+class Seen:
+    """What a transfer told of, by path; `known` is what need not come again, being as it was."""
+
+    known: Mapping[str, Signature] = field(default_factory=dict)
+    files: dict[str, Signature] = field(default_factory=dict)
+    directories: dict[str, bool] = field(default_factory=dict)
+
+
 async def tar_of(
-    channel: Channel, directory: str, *, follow: Sequence[str] = (), exclude: Sequence[str] = (), moved: Moved | None = None
+    channel: Channel,
+    directory: str,
+    *,
+    follow: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    moved: Moved | None = None,
+    seen: Seen | None = None,
 ) -> AsyncIterator[bytes]:
     """The client's DIRECTORY as a tar: of all in it, or of the paths in FOLLOW, less what EXCLUDE names, in .dockerignore's language.
 
-    Raises InvalidInput for what is no such stream, RpcError where the client refuses, Disconnected where it goes.
+    SEEN hears of every entry, and leaves out of the tar what it knows. Raises InvalidInput for what is no such stream, RpcError where the
+    client refuses, Disconnected where it goes.
     """
     asked = _metadata({"dir-name": [directory], "followpaths": follow, "exclude-patterns": exclude})
     async with channel.call(METHOD, asked) as call:
-        transfer = _Transfer(call, moved)
+        transfer = _Transfer(call, moved, seen or Seen())
         async for chunk in transfer.run():
             yield chunk
         await transfer.say_goodbye()
@@ -83,8 +100,9 @@ def _metadata(values: dict[str, Sequence[str]]) -> list[tuple[str, str]]:
 
 
 class _Transfer:
-    def __init__(self, call: Call, moved: Moved | None) -> None:
+    def __init__(self, call: Call, moved: Moved | None, seen: Seen) -> None:
         self._call = call
+        self._seen = seen
         self._moved = moved
         self._waiting: deque[_File | Entry] = deque()  # in the order of the walk
         self._files: dict[int, _File] = {}  # asked for, not yet whole
@@ -139,10 +157,18 @@ class _Transfer:
         entry = entry_of(stat)
         if self._number >= ENTRIES_MAX:
             raise LimitExceeded(f"the context has more than {ENTRIES_MAX} entries")
-        if entry is not None:
+        if entry is not None and not self._is_known(stat, entry):
             is_file = entry.kind is Kind.FILE and entry.size > 0
             self._waiting.append(_File(entry, self._number) if is_file else entry)
         self._number += 1
+
+    def _is_known(self, stat: Any, entry: Entry) -> bool:
+        seen, path = self._seen, entry.name.decode("utf-8", "surrogateescape")
+        signature = (stat.mode, entry.size, stat.modTime, stat.devmajor << 32 | stat.devminor, stat.linkname)
+        seen.files[path] = signature
+        seen.directories[path] = entry.kind is Kind.DIRECTORY
+        # What a hard link leads to may have changed, and is then another file.
+        return seen.known.get(path) == signature and entry.kind is not Kind.LINK and not stat.xattrs
 
     def _data(self, file: _File, data: bytes) -> None:
         if not data:

@@ -61,8 +61,8 @@ class Job:
             request = read_request(name, with_inputs(attributes, inputs))
             session = await self.session
             executor.credentials.set(session.credentials_of)
-            scratch = self._builder.workshop.scratch
-            async with SessionClient(session, request, self.board, self._posted, scratch, self._run) as client:
+            shop = self._builder.workshop
+            async with SessionClient(session, request, self.board, self._posted, shop, self._run) as client:
                 if request.subrequest:
                     return await self._answer(request, client)
                 built = await self._builder.solve(client, request.options, self.board)

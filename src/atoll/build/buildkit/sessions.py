@@ -22,10 +22,11 @@ WAIT_S = 5.0  # a build may be asked for before its session has come: the refere
 
 
 class Session:
-    """One client's. METHODS are paths it serves, compared without case."""
+    """One client's. METHODS are paths it serves, compared without case; SHARED_KEY names what its files are, from session to session."""
 
-    def __init__(self, identity: str, connection: Http2, methods: Collection[str]) -> None:
+    def __init__(self, identity: str, connection: Http2, methods: Collection[str], shared_key: str) -> None:
         self.id = identity
+        self.shared_key = shared_key
         self.channel = Channel(connection)
         self._connection = connection
         self._methods = frozenset(method.lower() for method in methods)
@@ -71,12 +72,12 @@ class Sessions:
         self._changed = asyncio.Condition()
 
     @asynccontextmanager
-    async def opened(self, identity: str, duplex: Duplex, methods: Collection[str]) -> AsyncIterator[Session]:
+    async def opened(self, identity: str, duplex: Duplex, methods: Collection[str], shared_key: str) -> AsyncIterator[Session]:
         """A session for as long as the block runs. Raises Conflict for an id that is taken."""
         if identity in self._open:
             raise Conflict(f"session {identity} is open already")
         async with Http2(duplex, client=True) as connection:
-            session = self._open[identity] = Session(identity, connection, methods)
+            session = self._open[identity] = Session(identity, connection, methods, shared_key)
             try:
                 async with self._changed:
                     self._changed.notify_all()

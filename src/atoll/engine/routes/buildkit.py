@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 H2C = "h2c"
 ID = "X-Docker-Expose-Session-Uuid"
+KEY = "X-Docker-Expose-Session-Sharedkey"
 METHOD = "X-Docker-Expose-Session-Grpc-Method"
 
 
@@ -52,7 +53,7 @@ class Door:
         identity = request.headers.get(ID)
         if not identity:
             raise InvalidInput(f"a session needs an id: the header {ID} is missing")
-        await self.control.attend(identity, await request.upgrade(), request.headers.getall(METHOD))
+        await self.control.attend(identity, await request.upgrade(), request.headers.getall(METHOD), request.headers.get(KEY) or "")
 
 
 def _check(request: Request) -> None:
