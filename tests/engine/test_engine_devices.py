@@ -142,3 +142,31 @@ def test_settings_of_runtimes(engine, tmp_path):
         path.write_text(wrong)
         with pytest.raises(InvalidInput, match=r"runtimes|cdi-spec-dirs"):
             Settings.load(path)
+
+
+@pytest.mark.parametrize("runtime", ["runc", "crun"])
+def test_another_runtime_makes_the_same_of_the_same_flags(engine, runtime):
+    if shutil.which(runtime) is None:
+        pytest.skip(f"needs {runtime} (a Debian package)")
+    cases = [
+        (["--privileged"], "grep CapEff /proc/self/status; touch /proc/sys/kernel/domainname && echo rw"),
+        (["--read-only", "--tmpfs", "/t:size=1m", "--cap-drop", "ALL"], "touch /x 2>&1; touch /t/x; grep CapEff /proc/self/status"),
+        (["--ipc", "host", "--pid", "host", "--network", "host"], "for n in ipc pid net; do readlink /proc/self/ns/$n; done; id"),
+        (["--sysctl", "net.core.somaxconn=999", "--ulimit", "nofile=100:200"], "cat /proc/sys/net/core/somaxconn; ulimit -n; ulimit -Hn"),
+        (
+            ["--hostname", "hh", "--domainname", "dd", "--add-host", "a:1.2.3.4", "-t"],
+            "tty; hostname; cat /proc/sys/kernel/domainname; grep -c 1.2.3.4 /etc/hosts",
+        ),
+        (
+            ["--device", "/dev/zero:/dev/mine:r", "-v", "/tmp:/host:ro", "-e", "HOME=", "-u", "user"],
+            "head -c 2 /dev/mine | wc -c; touch /host/x 2>&1; echo $HOME; id",
+        ),
+    ]
+    for flags, script in cases:
+        answers = [
+            (done.returncode, done.stdout)
+            for name in ("atoll", runtime)
+            if (done := engine.docker("run", "--rm", "--runtime", name, *flags, "busybox", "sh", "-c", script, check=False))
+        ]
+        assert answers[0] == answers[1], flags
+        assert answers[0][1], flags

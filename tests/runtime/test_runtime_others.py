@@ -64,13 +64,15 @@ def test_namespaces_and_devices(any_box):
         output = await box.sh(
             "for n in mnt pid net ipc uts; do readlink /proc/self/ns/$n; done; echo $$; hostname;"
             "cat /proc/keys | wc -c; touch /proc/sys/kernel/domainname 2>&1 | grep -c Read-only;"
-            "echo x > /dev/null && head -c 3 /dev/zero | wc -c",
+            "echo x > /dev/null && head -c 3 /dev/zero | wc -c; cat /proc/sys/kernel/domainname; echo $HOME",
             hostname="box",
+            domainname="example.org",
+            env=["PATH=/bin", "HOME="],
         )
         lines = output.splitlines()
         host = [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "pid", "net", "ipc", "uts")]
         assert not set(lines[:5]) & set(host)
-        assert lines[5:] == ["1", "box", "0", "1", "3"]
+        assert lines[5:] == ["1", "box", "0", "1", "3", "example.org", "/root"]
 
     any_box(body)
 

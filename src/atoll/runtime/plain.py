@@ -40,6 +40,8 @@ def config(spec: Mapping[str, Any], *, root: int, root_path: str, cgroup: Cgroup
     made["annotations"] = notes
     made["ociVersion"] = VERSION
     linux["cgroupsPath"] = cgroup.path
+    if made.pop("domainname", ""):  # newer than the version above; older runtimes have it by its sysctl
+        linux["sysctl"] = {**(linux.get("sysctl") or {}), "kernel.domainname": spec["domainname"]}
     memory = (linux.get("resources") or {}).get("memory")
     if memory and not swap:
         linux["resources"] = {**linux["resources"], "memory": {name: value for name, value in memory.items() if name != "swap"}}
@@ -51,8 +53,9 @@ def process(fields: Mapping[str, Any], root: int) -> dict[str, Any]:
     made = dict(fields)
     user = users.of(root, fields["user"])
     made["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups), "umask": fields["user"].get("umask", 0o022)}
-    if not any(item.startswith("HOME=") for item in fields.get("env") or ()):
-        made["env"] = [*(fields.get("env") or ()), f"HOME={user.home}"]
+    variables = list(fields.get("env") or ())
+    if not any(item.startswith("HOME=") and item != "HOME=" for item in variables):
+        made["env"] = [*(item for item in variables if item != "HOME="), f"HOME={user.home}"]
     here = capabilities.available()
     made["capabilities"] = {
         kind: [name for name in names or () if capabilities.mask((name,)) & here]
