@@ -139,8 +139,11 @@ def test_etcd_may_come_and_go(server):
         assert (await one.list(NAMESPACES, resource_version="0"))["items"]  # what is in memory may be asked for
         with pytest.raises(Unavailable):
             await one.list(NAMESPACES)
+        store = one._server.api.core.store
+        assert "Connection refused" in store.problem or "closed the connection" in store.problem
         await asyncio.to_thread(server.start)
         await one.create(SERVICE_ACCOUNTS, {"metadata": {"name": "y"}}, "n")
+        assert store.problem == ""
         assert (await two.get(SERVICE_ACCOUNTS, "y", "n"))["metadata"]["name"] == "y"
 
     run(server, scenario)

@@ -85,7 +85,7 @@ class Store(Protocol):
 
     @property
     def problem(self) -> str:
-        """Why nothing can be written or read any more; "" when all is well."""
+        """Why nothing can be written, or read consistently; "" when all is well."""
 
     def subscribe(self, subscriber: Subscriber) -> None:
         """Have every batch of changes, in order; called on the loop, must not raise or wait."""

@@ -38,7 +38,8 @@ class EtcdStore:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._asking: asyncio.Task[int] | None = None  # for the newest revision
         self._tasks: list[asyncio.Task[None]] = []
-        self._problem = ""
+        self._problem = ""  # for good
+        self._interruption = ""  # for the moment
 
     @classmethod
     async def open(cls, location: str, *, compact_interval: float | None = COMPACT_INTERVAL_S) -> EtcdStore:
@@ -65,7 +66,7 @@ class EtcdStore:
 
     @property
     def problem(self) -> str:
-        return self._problem
+        return self._problem or self._interruption
 
     def subscribe(self, subscriber: Subscriber) -> None:
         self._subscribers.append(subscriber)
@@ -116,7 +117,7 @@ class EtcdStore:
             async with asyncio.timeout(_ANNOUNCE_S):
                 async for batch in events:
                     past += [_past(event) for event in batch if event.key.startswith(prefix) and event.revision <= complete]
-                    if batch[-1].revision >= complete:
+                    if batch and batch[-1].revision >= complete:
                         break
         except HistoryGone as gone:
             raise self._gone(after, gone) from None
@@ -182,8 +183,9 @@ class EtcdStore:
         while True:
             try:
                 async for events in self._gateway.watch(self._revision):
-                    tries = 0
-                    self._announce(events)
+                    tries, self._interruption = 0, ""
+                    if events:
+                        self._announce(events)
             except HistoryGone as gone:
                 told = f"{self._gateway.location} has compacted its history up to {gone.revision}"
                 self._problem = f"{told}, and this server had come to {self._revision}: start it again"
@@ -191,6 +193,7 @@ class EtcdStore:
                 self._fail()
                 return
             except Unavailable as error:
+                self._interruption = str(error)
                 log.warning("%s", error)
             await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
             tries += 1

@@ -90,7 +90,7 @@ class Gateway:
         await self._call("/v3/kv/compaction", {"revision": str(revision)})
 
     async def watch(self, after: int, *, with_before: bool = False) -> AsyncIterator[list[Event]]:
-        """All changes of all keys above `after`, until broken off (Unavailable). Raises HistoryGone."""
+        """All changes of all keys above `after`, until broken off (Unavailable); nothing first, once it stands. Raises HistoryGone."""
         # From `after` itself: asked for the next one, etcd would not say that a deletion there has been compacted away.
         create = {"key": _encoded(_ALL), "range_end": _encoded(_ALL), "start_revision": str(max(after, 1)), "prev_kv": with_before}
         try:
@@ -102,7 +102,7 @@ class Gateway:
                     if "error" in message:
                         raise Unavailable(f"{self.location} broke off a watch: {message['error'].get('message')}")
                     events = [event for raw in result.get("events") or () if (event := _event(raw)).revision > after]
-                    if events:
+                    if events or result.get("created"):
                         yield events
         except Disconnected as error:
             raise Unavailable(f"{self.location} broke off a watch: {error}") from None
