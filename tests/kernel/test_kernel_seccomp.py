@@ -9,7 +9,7 @@ import platform
 
 import pytest
 
-from atoll.errors import InvalidInput
+from atoll.errors import InvalidInput, NotSupported
 from atoll.kernel import prctl, seccomp
 from atoll.runtime.seccomp import default_profile, digest, parse_profile, to_oci
 from atoll.runtime.spec import DEFAULT_CAPABILITIES
@@ -82,6 +82,12 @@ def test_a_profile_of_ones_own(in_child):
 def test_bad_profiles(profile):
     with pytest.raises(InvalidInput):
         seccomp.compile_profile(profile)
+
+
+def test_a_listener_is_refused_by_name():
+    rules = [{"names": ["mknod"], "action": "SCMP_ACT_NOTIFY"}]
+    with pytest.raises(NotSupported, match="SCMP_ACT_NOTIFY"):
+        seccomp.compile_profile({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules})
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "{"])

@@ -104,8 +104,10 @@ def _library() -> ctypes.CDLL:
 
 
 def _action(name: str, number: int | None) -> int:
+    if name == "SCMP_ACT_NOTIFY":
+        raise NotSupported("seccomp: SCMP_ACT_NOTIFY is not supported: no listener is told of a container's calls")
     if name not in _ACTIONS:
-        raise InvalidInput(f"seccomp: action {name} is not supported")
+        raise InvalidInput(f"seccomp: unknown action {name}: use one of {', '.join(_ACTIONS)}")
     if name == "SCMP_ACT_ERRNO":
         return _ACTIONS[name] | (errno.EPERM if number is None else number)
     return _ACTIONS[name] | (number or 0 if name == "SCMP_ACT_TRACE" else 0)
