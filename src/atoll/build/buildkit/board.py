@@ -65,6 +65,12 @@ class Board:
             raise
         vertex.complete()
 
+    def failed_task(self, name: str, error: str) -> None:
+        """What could not be done, and need not be."""
+        vertex = self.vertex(name)
+        vertex.start()
+        vertex.complete(error)
+
     def defined(self, filename: str, data: bytes, vertex: Vertex) -> None:
         """The Dockerfile has been read: errors and warnings will point into it."""
         self.source = messages.SourceInfo(filename=filename, data=data, language="Dockerfile")

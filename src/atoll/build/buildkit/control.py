@@ -10,6 +10,7 @@ from typing import Any
 
 from atoll.build.builder import Builder
 from atoll.build.buildkit import classic, messages, workers
+from atoll.build.buildkit.caches import check_exports, warn_imports
 from atoll.build.buildkit.client import SessionSecrets
 from atoll.build.buildkit.export import CONFIG_DIGEST, STORED, export, exporters
 from atoll.build.buildkit.failures import as_rpc_error
@@ -115,7 +116,9 @@ class Control:
     async def _run_job(self, job: Job, request: Any, session: Session) -> Any:
         kept: set[str] = set()
         try:
+            check_exports(request.Cache.Exports, job.board)
             if request.Frontend:
+                warn_imports(request.Cache.Imports, job.board)
                 result = await job.frontend(request.Frontend, request.FrontendAttrs, request.FrontendInputs)
             else:
                 result = await job.result()
