@@ -117,8 +117,8 @@ class Control:
         kept: set[str] = set()
         try:
             check_exports(request.Cache.Exports, job.board)
+            warn_imports(request.Cache.Imports, job.board)
             if request.Frontend:
-                warn_imports(request.Cache.Imports, job.board)
                 result = await job.frontend(request.Frontend, request.FrontendAttrs, request.FrontendInputs)
             else:
                 result = await job.result()

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from atoll.build.buildkit import messages
-from atoll.build.buildkit.caches import warn_imports
 from atoll.build.buildkit.grpc import Call, Code, Handler, RpcError, unary
 from atoll.build.buildkit.jobs import Job, Jobs
 from atoll.build.buildkit.workers import worker
@@ -48,7 +47,6 @@ class Gateway:
 
     async def _solve(self, request: Any, call: Call) -> Any:
         job = await self._job(call)
-        warn_imports(request.CacheImports, job.board)
         return messages.BridgeSolveResponse(result=await job.frontend(request.Frontend, request.FrontendOpt, request.FrontendInputs))
 
     async def _evaluate(self, request: Any, call: Call) -> Any:
