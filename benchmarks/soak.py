@@ -33,7 +33,7 @@ from typing import Any
 from atoll.config import Instance
 
 IMAGE = "soak:latest"
-PATIENCE_S = 30.0  # for an engine that was killed to be there again
+PATIENCE_S = 120.0  # for an engine that is killed again and again, on a busy machine, to get something done
 SETTLE_S = 3.0  # for the kernel to take away what it takes away in its own time
 GROWTH_MAX = 0.15  # of memory, after the first quarter of the cycles
 LINES = 300

@@ -68,8 +68,8 @@ def text(path):
     return b"".join(rest + (b"\n" if tag == b"F" else b"") for _, _, tag, rest in lines)
 
 
-def keep(path, max_size, record_fd, journal_fd, pipe):
-    """A keeper's life, from taking over to the end of what there is to read."""
+def keep(path, max_size, record_fd, journal_fd, pipe, *, is_last=False):
+    """A keeper's life, from taking over to the end of what there is to read, or of the container."""
     journal, record = Journal(journal_fd), Record.open(record_fd)
     log = KeptLog(path, max_size, 30, journal)
     try:
@@ -81,7 +81,9 @@ def keep(path, max_size, record_fd, journal_fd, pipe):
             try:
                 log.write("stdout", log.read(pipe, "stdout"))
             except BlockingIOError:
-                return
+                break
+        if is_last:
+            log.flush()
     finally:
         if log._fd >= 0:
             os.close(log._fd)
@@ -99,17 +101,20 @@ def test_every_step(tmp_path, kept, monkeypatch, max_size, how):
         for chunk in CHUNKS:
             os.write(write_end, chunk)
             steps.is_armed = True
+            is_last = chunk is CHUNKS[-1]
             try:
-                keep(path, max_size, record.fd, journal.fd, read_end)
+                keep(path, max_size, record.fd, journal.fd, read_end, is_last=is_last)
             except Killed:
                 deaths += 1
-                keep(path, max_size, record.fd, journal.fd, read_end)
+                steps.left, steps.is_armed = deaths % 9, True  # and who takes over dies soon, too
+                with contextlib.suppress(Killed):
+                    keep(path, max_size, record.fd, journal.fd, read_end, is_last=is_last)
+                steps.is_armed = False
+                keep(path, max_size, record.fd, journal.fd, read_end, is_last=is_last)
+                steps.left = number
             steps.is_armed = False
         expected += WHOLE
     assert deaths > 20
-    log = KeptLog(path, max_size, 30, Journal(journal.fd))
-    log.take_up(Record.open(record.fd))
-    log.close()
     found = text(path)
     assert found == expected if max_size is None else expected.endswith(found)
 

@@ -74,6 +74,12 @@ class Journal:
         _NUMBER.pack_into(memory, _READ_AT, size)
         return memory[:size]
 
+    def begin(self, record: Record, stream: str) -> None:
+        """A turn in which nothing is read: the unfinished line goes into the file as it is."""
+        self.turn += 1
+        _STATE.pack_into(self._memory, _STATE_AT, self.turn, record.fd, _STREAMS.index(stream), 0, 0, _UNKNOWN, 0)
+        _NUMBER.pack_into(self._memory, _ASKED_AT, 1)
+
     def stamp(self, now_ns: int) -> None:
         _NUMBER.pack_into(self._memory, _STAMP_AT, now_ns)
 
@@ -113,7 +119,10 @@ def _available(fd: int) -> int:
 
 
 class Left:
-    """A piece of output that was under way: of the process whose `record` is open as that descriptor."""
+    """A piece of output that was under way: of the process whose `record` is open as that descriptor.
+
+    Without `data` it was the unfinished line that was on its way into the file.
+    """
 
     def __init__(self, turn: int, record: int, stream: str, data: bytes, stamp_ns: int, file_size: int, written: int) -> None:
         self.turn = turn
@@ -161,19 +170,26 @@ class KeptLog(LogFile):
     def resume(self, left: Left) -> None:
         """Finish what the last keeper was about."""
         assert self._record is not None
+        self._journal.turn = left.turn  # it is the same turn, should we die in it, too
         turn, _ = self._record.line(left.stream)
         if turn != left.turn:  # else its last step but one was done
             self._skip = left.written
             if left.file_size != _UNKNOWN:
                 self._skip += max(self._size - left.file_size, 0)
-            self.write(left.stream, left.data, left.stamp_ns or None)
+            if left.data:
+                self.write(left.stream, left.data, left.stamp_ns or None)
+            elif left.stream in self._partial:
+                self.flush_stream(left.stream, left.stamp_ns or None)
+        self._skip = 0
         self._journal.done()
 
-    def flush(self) -> None:
-        unfinished = dict(self._partial)
-        super().flush()
-        for stream, line in unfinished.items():
-            self._keep_line(stream, line)
+    def flush_stream(self, stream: str, now_ns: int | None = None) -> None:
+        before = self._partial[stream]
+        if self._record is not None and not self._skip:
+            self._journal.begin(self._record, stream)
+        super().flush_stream(stream, now_ns)
+        self._keep_line(stream, before)
+        self._journal.done()
 
     def _keep_line(self, stream: str, before: bytes) -> None:
         after = self._partial.get(stream, b"")

@@ -58,9 +58,12 @@ class LogFile:
 
     def flush(self) -> None:
         """What has no newline yet becomes a record as it stands."""
-        for stream, rest in self._partial.items():
-            self._append(self._prefix(stream) + b"P " + rest + b"\n")
-        self._partial.clear()
+        for stream in list(self._partial):
+            self.flush_stream(stream)
+
+    def flush_stream(self, stream: str, now_ns: int | None = None) -> None:
+        self._append(self._prefix(stream, now_ns) + b"P " + self._partial[stream] + b"\n")
+        del self._partial[stream]
 
     def close(self) -> None:
         self.flush()
