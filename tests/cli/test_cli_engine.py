@@ -205,6 +205,9 @@ def test_completion(atoll, engine):
     atoll("create", "--name", "completed", "busybox")
     assert atoll("__complete", "rm", "comp").stdout == "completed\n"
     assert "busybox:latest\n" in atoll("__complete", "run", "busy").stdout
+    assert atoll("__complete", "run", "--network", "bri").stdout == "bridge\n"
+    assert atoll("__complete", "run", "--volumes-from", "comp").stdout == "completed\n"
+    assert atoll("__complete", "context", "use", "def").stdout == "default\n"
     script = atoll("completion", "bash").stdout
     asked = f'{script}\nCOMP_WORDS=(atoll ps --fo); COMP_CWORD=2; PATH="{os.path.dirname(ATOLL)}:$PATH"; _atoll; echo "${{COMPREPLY[@]}}"'
     assert subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=engine.environ, check=True).stdout == "--format\n"

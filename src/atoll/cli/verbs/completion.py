@@ -34,6 +34,7 @@ compdef _atoll atoll
 """
 FISH = """complete -c atoll -f -a '(atoll __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
 """
+FLAG_VALUES = {"link": "CONTAINER", "net": "NETWORK", "network": "NETWORK", "volumes-from": "CONTAINER"}  # whose names a flag takes
 SCRIPTS = {"bash": BASH, "fish": FISH, "zsh": ZSH}
 
 
@@ -73,11 +74,16 @@ def candidates(before: list[str], prefix: str) -> Iterable[str]:
     command = load(verbs[rest[0]][0])
     if prefix.startswith("-"):
         return [*(f"--{flag.name}" for flag in command.flags), "--help"]
-    return _names(command.arguments)
+    last = before[-1].removeprefix("--") if before[-1].startswith("--") else ""
+    return _names(FLAG_VALUES.get(last) or command.arguments)
 
 
 def _names(usage: str) -> Iterable[str]:
-    """What the usage says stands there: CONTAINER, IMAGE, NETWORK or VOLUME."""
+    """What the usage says stands there: CONTAINER, IMAGE, NETWORK, VOLUME or CONTEXT."""
+    if "CONTEXT" in usage:
+        from atoll.cli import contexts
+
+        return [contexts.DEFAULT, *(str(meta.get("Name")) for meta in contexts.stored())]
     if not os.path.exists(os.path.join(home_directory(os.environ), ENGINE_SOCKET)):
         return []
     engine = Engine()
