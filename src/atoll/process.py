@@ -72,6 +72,28 @@ def pid_of(path: str | Path) -> int | None:
     return None
 
 
+def end(pid: int | None, timeout_s: float = END_TIMEOUT_S) -> None:
+    """Ask a process to end, and kill it where it does not in time. None, or one that has gone, is no error."""
+    import select
+    import signal
+
+    if pid is None:
+        return
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        signal.pidfd_send_signal(process, signal.SIGTERM)
+        if not select.select([process], [], [], timeout_s)[0]:
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            select.select([process], [], [], timeout_s)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(process)
+
+
 def set_up_logging(path: Path) -> None:
     """One line an event, to PATH, which is rotated once."""
     import logging

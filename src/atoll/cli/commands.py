@@ -158,6 +158,7 @@ GROUPS = {
     ),
     "cluster": (
         {
+            "addon": ("cluster:addon", "Start an add-on of the cluster, or stop it: registry"),
             "dashboard": ("cluster:dashboard", "Open the cluster's web page"),
             "delete": ("cluster:delete", "Delete the cluster and all its data"),
             "ip": ("cluster:ip", "Print the node's address"),

@@ -7,10 +7,7 @@ the node daemon keeps by itself what it has joined.
 from __future__ import annotations
 
 import contextlib
-import os
-import select
 import shutil
-import signal
 import ssl
 import sys
 from collections.abc import Callable
@@ -22,13 +19,13 @@ import orjson
 
 from atoll.client.http import HttpClient
 from atoll.client.resources import NODES
-from atoll.cluster import kubeconfig, policies
+from atoll.cluster import addons, kubeconfig, policies
 from atoll.cluster.certificates import Certificates
 from atoll.cluster.settings import DEFAULT_API_PORT, PID_FILE, ClusterSettings, free_port, host_address, node_name, pick_service_cidr
 from atoll.config import Instance
 from atoll.errors import AtollError, Conflict, InUse, NotFound, NotSupported, StatusError, Unavailable
 from atoll.http import Client as HttpTransport
-from atoll.process import pid_of, spawn
+from atoll.process import end, pid_of, spawn
 from atoll.store import open_store
 
 START_TIMEOUT_S = 60
@@ -81,6 +78,7 @@ async def start(
     report(f"Joining the node {settings.node_name}")
     await _engine(instance, "POST", "/atoll/node/join", _join_request(instance, settings))
     await _node_ready(instance, settings)
+    addons.resume(instance, report)
     return settings
 
 
@@ -203,6 +201,7 @@ async def stop(instance: Instance, report: Report) -> None:
         with contextlib.suppress(Unavailable):
             await _engine(instance, "POST", "/atoll/node/leave")
     _stop_control_plane(instance, report)
+    addons.suspend(instance, report)
 
 
 def _stop_control_plane(instance: Instance, report: Report) -> None:
@@ -210,17 +209,7 @@ def _stop_control_plane(instance: Instance, report: Report) -> None:
     if pid is None:
         return
     report("Stopping the control plane")
-    try:
-        process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        signal.pidfd_send_signal(process, signal.SIGTERM)
-        if not select.select([process], [], [], STOP_TIMEOUT_S)[0]:
-            signal.pidfd_send_signal(process, signal.SIGKILL)  # acknowledged writes are on disk: nothing is lost
-            select.select([process], [], [], STOP_TIMEOUT_S)
-    finally:
-        os.close(process)
+    end(pid, STOP_TIMEOUT_S)  # killed in the end: acknowledged writes are on disk, nothing is lost
 
 
 def snapshot(instance: Instance, target: Path) -> None:
@@ -255,6 +244,7 @@ async def delete(instance: Instance, report: Report) -> None:
     with contextlib.suppress(NotFound):
         await stop(instance, report)
     _stop_control_plane(instance, report)
+    addons.suspend(instance, report)
     report("Removing the cluster's data")
     await _remove_tree(instance.cluster)
     kubeconfig.remove(kubeconfig.users_file())

@@ -174,3 +174,28 @@ def dashboard() -> Command:
 
 def _dashboard(_: Options, __: list[str]) -> int:
     raise CommandFailed("the dashboard is not supported yet: use `atoll kubectl get all --all-namespaces`")
+
+
+def addon() -> Command:
+    flags = (
+        Flag("addr", "", "string", "With registry: where it listens on this machine (default 127.0.0.1:5000)", "host:port"),
+        Flag("disable", "", "bool", "Stop the add-on; its data stays"),
+    )
+    return Command(_addon, "[OPTIONS] registry", "Start an add-on of the cluster, or stop it", flags, minimum=1, maximum=1)
+
+
+def _addon(options: Options, words: list[str]) -> int:
+    from atoll.cluster import addons
+    from atoll.cluster.settings import ClusterSettings
+
+    if words[0] != addons.REGISTRY:
+        raise CommandFailed(f"there is no add-on {words[0]}: there is {addons.REGISTRY}")
+    instance = _instance()
+    ClusterSettings.load(instance)
+    if options["disable"]:
+        addons.disable_registry(instance, _say)
+        return 0
+    address = options["addr"] or addons.DEFAULT_ADDRESS
+    addons.enable_registry(instance, address, _say)
+    _say(f"Push images to {address}/NAME, and name them so in pods: they are in no other place, and come over no network.")
+    return 0
