@@ -278,3 +278,29 @@ def test_rewriting():
     assert bind_variables("x.variables.a", {"a": "1"}) == "x.variables.a"
     program = Language().program("variables.b + variables.a", {"a": "1", "unused": "1 / 0", "b": "variables.a * 10"})
     assert (program.returns, program.evaluate({})) == ("INT", 11)
+
+
+def test_type_checking_warns_in_the_status(tmp_path):
+    async def scenario(client, server):
+        rules = [{**MAPS, "apiGroups": ["apps"], "resources": ["deployments"]}]
+        checks = [
+            {"expression": "object.spec.replicas > '1'"},
+            {"expression": "has(object.spec.replicas) && object.spec.replicas < 9"},
+            {"expression": "object.spec.nothing == 1", "messageExpression": "object.metadata.name + object.spec.paused"},
+        ]
+        await client.create(POLICIES, policy(rules=rules, validations=checks))
+        for _ in range(300):
+            status = (await client.get(POLICIES, "p")).get("status") or {}
+            if status.get("observedGeneration") == 1:
+                break
+            await asyncio.sleep(0.01)
+        told = {each["fieldRef"]: each["warning"] for each in status["typeChecking"]["expressionWarnings"]}
+        first = told["spec.validations[0].expression"]
+        assert first.startswith(
+            "apps/v1, Kind=Deployment: ERROR: <input>:1:22: found no matching overload for '_>_' applied to '(int, string)'"
+        )
+        assert "undefined field 'nothing'" in told["spec.validations[2].expression"]
+        assert "'(string, bool)'" in told["spec.validations[2].messageExpression"]
+        assert len(told) == 3
+
+    run(tmp_path, scenario)

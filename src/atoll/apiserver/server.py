@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from atoll.apiserver.admission.chain import AdmissionChain
+from atoll.apiserver.admission.policies.status import tell_type_checks
 from atoll.apiserver.allocate import ServiceAddresses
 from atoll.apiserver.api import Api
 from atoll.apiserver.audit.log import AuditLog
@@ -116,6 +117,7 @@ class ApiServer:
         await publish_authentication(self._api, config)
         self._tasks.append(asyncio.create_task(custom.run(), name="custom resources"))
         self._tasks.append(asyncio.create_task(tell_dangling(self._api), name="flow schemas"))
+        self._tasks.append(asyncio.create_task(tell_type_checks(self._api), name="admission policies"))
         self._tasks.append(asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry"))
 
     async def handler(self, request: Request) -> Response | None:

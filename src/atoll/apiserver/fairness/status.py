@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from typing import Any
 
 import orjson
@@ -11,14 +9,11 @@ import orjson
 from atoll.apiserver.api import Api
 from atoll.apiserver.call import MASTERS, Call, User
 from atoll.apiserver.fairness.bootstrap import GROUP, LEVELS, SCHEMAS
+from atoll.apiserver.following import follow
 from atoll.apiserver.machinery.kind import Kind
-from atoll.errors import AtollError
 from atoll.units import timestamp_seconds
 
-log = logging.getLogger(__name__)
-
 _WRITER = User("system:apiserver", (MASTERS,))
-RECHECK_S = 300.0
 
 
 async def tell_dangling(api: Api) -> None:
@@ -28,24 +23,13 @@ async def tell_dangling(api: Api) -> None:
     assert schemas is not None
     assert levels is not None
     cachers = [api.core.cacher(kind) for kind in (schemas, levels)]
-    seen: list[int] = []
-    while True:
-        changes = [cacher.last_change for cacher in cachers]
-        if changes == seen:
-            waiting = [asyncio.ensure_future(cacher.changed(RECHECK_S)) for cacher in cachers]
-            try:
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for waiter in waiting:
-                    waiter.cancel()
-                await asyncio.gather(*waiting, return_exceptions=True)
-            continue
-        seen = changes
+
+    async def look() -> None:
+        present = {level.key for level in cachers[1].items()}
         for item in list(cachers[0].items()):
-            try:
-                await _tell(api, schemas, item.obj, {level.key for level in cachers[1].items()})
-            except AtollError as error:
-                log.warning("status of flow schema %s: %s", item.key, error)
+            await _tell(api, schemas, item.obj, present)
+
+    await follow(cachers, look)
 
 
 async def _tell(api: Api, kind: Kind, schema: dict[str, Any], levels: set[str]) -> None:
