@@ -16,7 +16,8 @@ def test_directories_and_databases_are_the_owners(instance):
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in instance.home.iterdir()}
         assert {modes[name] for name in ("content", "network", "run", "logs")} == {0o700}
         assert modes["containers"] == 0o710
-        assert {path.name for path in instance.home.rglob("*.db*") if stat.S_IMODE(path.stat().st_mode) & 0o077} == set()
+        databases = [*instance.home.glob("*.db*"), *instance.content.rglob("*.db*")]
+        assert {path.name for path in databases if stat.S_IMODE(path.stat().st_mode) & 0o077} == set()
         assert stat.S_IMODE(instance.engine_socket.stat().st_mode) == 0o600
     finally:
         daemon.destroy()

@@ -61,6 +61,10 @@ def test_user_namespace(box):
             ["sh", "-c", script], edit=edit, tmpfs={"/scratch": "size=1m,mode=755"}, cap_add=["SYS_ADMIN"], seccomp_profile=None
         )
         pid = await box.start(name)
+        for _ in range(500):
+            if "CapBnd" in box.output(name):
+                break
+            await asyncio.sleep(0.01)
         status, out, _ = await box.exec(name, ["sh", "-c", "id; cat /etc/new; hostname; echo again > /dev/stdout"])
         assert status.code == 0
         lines = box.output(name).splitlines()
