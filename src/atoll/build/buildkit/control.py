@@ -21,6 +21,7 @@ from atoll.build.buildkit.sessions import Session, Sessions
 from atoll.build.buildkit.tunnel import tunnel
 from atoll.build.buildkit.upload import Posted
 from atoll.build.client import Secrets
+from atoll.build.executor import credentials
 from atoll.errors import AtollError, Unavailable
 from atoll.http import Duplex
 from atoll.http.http2 import Http2
@@ -115,6 +116,7 @@ class Control:
 
     async def _run_job(self, job: Job, request: Any, session: Session) -> Any:
         kept: set[str] = set()
+        credentials.set(session.credentials_of)
         try:
             check_exports(request.Cache.Exports, job.board)
             warn_imports(request.Cache.Imports, job.board)

@@ -14,7 +14,7 @@ from atoll.build.buildkit import messages
 from atoll.build.buildkit.grpc import Code, RpcError
 from atoll.build.syntax import DockerfileError
 from atoll.build.work import StepFailed
-from atoll.errors import AtollError, Unauthenticated
+from atoll.errors import AtollError
 
 if TYPE_CHECKING:
     from atoll.build.buildkit.board import Board
@@ -33,14 +33,13 @@ def as_rpc_error(error: AtollError, board: Board) -> RpcError:
     """With the Dockerfile's lines, where it is about any."""
     if isinstance(error, RpcError):
         return error
-    code = Code.UNAUTHENTICATED if isinstance(error, Unauthenticated) else Code.UNKNOWN  # others would show up before the message
-    status = messages.RpcStatus(code=code, message=message_of(error))
+    status = messages.RpcStatus(code=Code.UNKNOWN, message=message_of(error))  # clients print any other code before the message
     first, last = _lines(error, board)
     if board.source is not None and first:
         info = {"filename": board.source.filename, "data": base64.b64encode(board.source.data).decode(), "language": "Dockerfile"}
         ranges = [{"start": {"line": first}, "end": {"line": last}}]
         status.details.add(type_url=SOURCE, value=orjson.dumps({"info": info, "ranges": ranges}))
-    return RpcError(code, status.message, status.SerializeToString())
+    return RpcError(Code.UNKNOWN, status.message, status.SerializeToString())
 
 
 def _lines(error: AtollError, board: Board) -> tuple[int, int]:
