@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 from apiserver_tools import Pki
@@ -12,6 +13,7 @@ from atoll.apiserver import InProcessClient
 from atoll.apiserver.admission.policies.language import Language
 from atoll.apiserver.admission.policies.source import bind_variables, literals_to_maps
 from atoll.apiserver.call import Call, User
+from atoll.apiserver.customresources.cel import CelError
 from atoll.apiserver.server import ApiServer
 from atoll.client.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, Resource
 from atoll.errors import StatusError
@@ -304,3 +306,20 @@ def test_type_checking_warns_in_the_status(tmp_path):
         assert len(told) == 3
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "object.all(a, object.all(b, object.all(c, true)))",
+        "object.map(a, object.map(b, object.map(c, 1))).size() > 0",
+        "'a'.matches('(((a{100}){100}){100})')",
+        "(" * 500 + "true" + ")" * 500,
+        " + ".join(["1"] * 20_000) + " == 1",
+    ],
+)
+def test_bombs_go_off_in_no_time(text):
+    began = time.monotonic()
+    with pytest.raises(CelError):
+        Language().program(text).evaluate({"object": {f"k{number}": "v" for number in range(1_000)}})
+    assert time.monotonic() - began < 1.0

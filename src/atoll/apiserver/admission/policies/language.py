@@ -14,6 +14,7 @@ from atoll.apiserver.admission.policies.source import bind_variables, literals_t
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.customresources.cel import CelError, Expression, environment, library
 
+TEXT_MAX = 20_000  # characters of one expression: what compiles in a fraction of a second
 DYNAMIC = ("object", "oldObject", "request", "params", "namespaceObject")
 Values = Mapping[str, Any]
 
@@ -31,6 +32,8 @@ class Language:
 
     def program(self, text: str, variables: Mapping[str, str] | None = None, returns: tuple[str, ...] = ()) -> Expression:
         """Raises CelError: what the compiler says, or that the type is none of `returns`."""
+        if len(text) > TEXT_MAX:
+            raise CelError(f"expression code point size exceeds limit: size: {len(text)}, limit {TEXT_MAX}")
         source = literals_to_maps(bind_variables(text, variables or {}))
         compiled = Expression(source, {}, self._environment)
         if returns and compiled.returns not in (*returns, "DYN"):
