@@ -204,3 +204,19 @@ def test_a_network_of_a_container_that_is_not_there(engine):
     assert done.returncode == 125
     assert "Unable to find image" not in done.stderr
     assert "No such container: absent" in done.stderr
+
+
+def test_volumes_tell_who_mounts_them(client):
+    begun = time.time()
+    container = client.containers.run("busybox", "true", detach=True, volumes=["told-of:/v:ro"])
+    container.wait()
+    events = client.events(since=begun, until=time.time(), decode=True, filters={"volume": "told-of"})
+    told = [(event["Action"], event["Actor"]["Attributes"]) for event in events]
+    mounted = {"destination": "/v", "propagation": "", "read/write": "false"}
+    assert told == [
+        ("create", {"driver": "local"}),
+        ("mount", {"container": container.id, "driver": "local", **mounted}),
+        ("unmount", {"container": container.id, "driver": "local"}),
+    ]
+    container.remove()
+    client.volumes.get("told-of").remove()

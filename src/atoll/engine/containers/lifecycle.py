@@ -14,21 +14,19 @@ import signal as signals
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import orjson
 
 from atoll import units
 from atoll.engine import runtimes
-from atoll.engine.containers import bundle, explain, health, layers, restart
+from atoll.engine.containers import bundle, explain, health, layers, mounting, restart
 from atoll.engine.containers.log_options import rotation
-from atoll.engine.containers.mounts import MountPoint
 from atoll.engine.containers.record import Container, Record, Status
 from atoll.engine.containers.rootfs import clear_volatile
 from atoll.engine.containers.signals import parse_signal
 from atoll.engine.services import Services
-from atoll.errors import AtollError, Conflict, InvalidInput, NotFound
+from atoll.errors import AtollError, Conflict, NotFound
 from atoll.runtime import Attach, ExitStatus, KeeperLost, StartFailed
 
 log = logging.getLogger(__name__)
@@ -97,7 +95,7 @@ class Lifecycle:
     async def _start(self, container: Container, attach: Attach | None) -> None:
         services, record = self._services, container.record
         self._check_ipc(record)
-        sources = self._mount_volumes(container)
+        sources = mounting.mount_volumes(services, container)
         clear_volatile(container)
         netns, endpoints = await services.networker.connect(container)
         try:
@@ -131,11 +129,12 @@ class Lifecycle:
             )
         except BaseException:
             await services.networker.disconnect(container)
-            self._unmount_volumes(container)
+            mounting.unmount_volumes(services, container)
             raise
         self.settle(
             container, status=Status.RUNNING, pid=pid, started_ns=time.time_ns(), endpoints=endpoints, exit_code=0, oom_killed=False
         )
+        mounting.tell_mounted(services, container)
         services.container_event(container, "start")
         health.begin(container, services)
 
@@ -153,25 +152,6 @@ class Lifecycle:
         if not other.is_up:
             raise Conflict(f"cannot join a namespace of a non running container: {other.id}")
         return other.record.pid
-
-    def _mount_volumes(self, container: Container) -> dict[str, Path]:
-        points = [MountPoint.from_row(row) for row in container.record.mounts]
-        for point in points:
-            if point.type == "bind" and not Path(point.source).exists():
-                if not point.make_source:
-                    raise InvalidInput(f'invalid mount config for type "bind": bind source path does not exist: {point.source}')
-                Path(point.source).mkdir(parents=True, exist_ok=True)
-        return {point.name: self._services.volumes.mount(point.name) for point in points if point.type == "volume"}
-
-    def _unmount_volumes(self, container: Container) -> None:
-        """Gives back the file systems that volumes with options brought, where no other container runs with them."""
-        names = {row["name"] for row in container.record.mounts if row["type"] == "volume"}
-        for other in self._services.registry:
-            if other is not container and other.is_up:
-                names -= {row["name"] for row in other.record.mounts}
-        for name in names:
-            with contextlib.suppress(NotFound):
-                self._services.volumes.unmount(name)
 
     # end ----------------------------------------------------------------------------------------------------------------------------
 
@@ -206,7 +186,8 @@ class Lifecycle:
             again = self._settle_end(container, status)
             try:
                 await services.networker.disconnect(container)
-                self._unmount_volumes(container)
+                mounting.unmount_volumes(services, container)
+                mounting.tell_unmounted(services, container)
             except (AtollError, OSError):
                 log.exception("container %s has ended, but not all of it could be taken down", container.id[:12])
             container.exec_ids.clear()
