@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -81,6 +82,21 @@ def test_nothing_waits_for_it(loop, monkeypatch):
     run(loop, 0.3)
     assert told[-1] == ("gone", None)
     assert not groups.after("/stuck", lambda: None)
+
+
+def test_one_that_the_kernel_will_not_remove_is_left(loop, monkeypatch):
+    group, told = StuckGroup(), []
+
+    def refuse():
+        raise SystemFailure("remove cgroup /stuck", errno.EPERM)
+
+    monkeypatch.setattr(group, "kill", lambda: True)
+    monkeypatch.setattr(group, "remove", refuse)
+    groups = Groups(loop)
+    groups.end(group)
+    assert not groups.after("/stuck", lambda: None)
+    groups.remove(group, told.append)
+    assert [error.errno for error in told] == [errno.EPERM]
 
 
 @pytest.mark.skipif(not FREEZER.is_dir(), reason="only the freezer of cgroup v1 keeps the killed from dying")

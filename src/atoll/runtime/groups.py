@@ -43,7 +43,12 @@ class Groups:
         return True
 
     def _end(self, group: Cgroup, begun: float, step: float) -> None:
-        if group.kill() and group.remove():
+        try:
+            is_gone = group.kill() and group.remove()
+        except SystemFailure as error:
+            complain(f"cgroup {group.path} is left as it is: {error}")
+            is_gone = True
+        if is_gone:
             for callback in self._ending.pop(group.path):
                 callback()
             return
@@ -60,7 +65,12 @@ class Groups:
         self._remove(group, time.monotonic() + REMOVE_TIMEOUT_S, done)
 
     def _remove(self, group: Cgroup, deadline: float, done: Done) -> None:
-        if group.remove():
+        try:
+            is_gone = group.remove()
+        except SystemFailure as error:
+            done(error)
+            return
+        if is_gone:
             done(None)
         elif time.monotonic() > deadline:
             done(SystemFailure(f"remove cgroup {group.path}", errno.EBUSY))

@@ -114,6 +114,7 @@ class Life:
         self.follow_on(process, ends)
 
     def follow_on(self, process: Process, ends: dict[str, int]) -> None:
+        """Attach, or remember who is to be attached. Takes the descriptors that it uses out of `ends`."""
         if ends and process.outputs:
             self.attach(process, ends)
         elif ends:
@@ -228,6 +229,7 @@ class Life:
             if not container.has_own_pids:
                 container.cgroup.kill()  # with a pid namespace of its own the kernel has done so
             process.close_streams()
+            self._loop.remove(process.pidfd)  # where it was watched
             if container.log is not None:
                 container.log.close()
                 ending["lost_log_bytes"] = container.log.lost_bytes
