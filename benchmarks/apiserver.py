@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import os
+import pickle
 import re
 import shutil
 import signal
@@ -30,8 +30,6 @@ from benchmarks.containers import milliseconds
 from benchmarks.figures import ATOLL, Results
 from benchmarks.processes import cpu_seconds, memory
 
-from atoll import process
-from atoll.apiserver import serve
 from atoll.apiserver.config import StaticToken
 from atoll.cluster.certificates import Certificates
 from atoll.cluster.controlplane import api_config
@@ -67,13 +65,15 @@ class Server:
         self.instance = Instance(home)
         self.settings = ClusterSettings(node_name="bench", node_ip="127.0.0.1", api_port=free_port(6443))
         self.url = self.settings.server
-        if not self.instance.cluster.exists():
-            self.instance.cluster.mkdir(mode=0o711, parents=True)
-            api_config(self.instance, self.settings)  # makes the certificates, which is no part of a start
-        self.settings.save(self.instance)
+        self.instance.cluster.mkdir(mode=0o711, parents=True, exist_ok=True)
+        config = api_config(self.instance, self.settings)
+        config = dataclasses.replace(config, tokens={TOKEN: StaticToken("bench", ("system:masters",))})
         begin = time.perf_counter()
-        self._process = subprocess.Popen([sys.executable, "-m", __name__, str(home)], stdout=subprocess.PIPE)
+        self._process = subprocess.Popen([sys.executable, "-m", "benchmarks.serving"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdin is not None
         assert self._process.stdout is not None
+        with self._process.stdin as stdin:
+            pickle.dump(config, stdin)
         assert self._process.stdout.readline() == b"ready\n"
         self.start_ms = milliseconds(begin)
 
@@ -90,18 +90,6 @@ class Server:
         self._process.wait(30)
         assert self._process.stdout is not None
         self._process.stdout.close()
-
-
-async def _serve(home: Path) -> None:
-    instance = Instance(home)
-    config = api_config(instance, ClusterSettings.load(instance))
-    stop = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    with process.loading():
-        serving = await serve(dataclasses.replace(config, tokens={TOKEN: StaticToken("bench", ("system:masters",))}))
-    os.write(1, b"ready\n")
-    await stop.wait()
-    await serving.close()
 
 
 def measure(home: Path, results: Results) -> None:
@@ -259,7 +247,3 @@ def _configmap(name: str) -> dict[str, Any]:
 def _pod(name: str) -> dict[str, Any]:
     spec = {"containers": [CONTAINER], "schedulerName": "nobody", "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 0}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "bench"}}, "spec": spec}
-
-
-if __name__ == "__main__":
-    process.run(_serve(Path(sys.argv[1])))
