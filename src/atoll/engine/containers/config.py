@@ -136,6 +136,13 @@ DEVICE: Table = {"PathOnHost": ("text", ""), "PathInContainer": ("text", ""), "C
 
 NETWORKING: Table = {"EndpointsConfig": ("object", {})}
 
+MODES: Mapping[str, tuple[str, frozenset[str]]] = {
+    "CgroupnsMode": ("cgroup namespace mode", frozenset({"", "host", "private"})),
+    "IpcMode": ("IPC mode", frozenset({"", "container", "host", "none", "private", "shareable"})),
+    "PidMode": ("PID mode", frozenset({"", "container", "host"})),
+    "UTSMode": ("UTS mode", frozenset({"", "host"})),
+}
+"""Namespaces: what each is called, and the modes there are; "container" stands for container:<name|id>."""
 _PORT = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp|sctp))?", re.IGNORECASE | re.ASCII)
 
 
@@ -244,8 +251,20 @@ def host_config(body: Any) -> dict[str, Any]:
         raise InvalidInput("SHM size can not be less than 0")
     if not -1000 <= host["OomScoreAdj"] <= 1000:
         raise InvalidInput(f"Invalid value {host['OomScoreAdj']}, range for oom score adj is [-1000, 1000]")
+    check_modes(host)
     check_resources(host)
     return host
+
+
+def check_modes(host: Mapping[str, Any]) -> None:
+    """Raises InvalidInput, in Docker's words, for a namespace to share that there is not."""
+    for field, (name, known) in MODES.items():
+        mode = host[field]
+        kind, _, other = mode.partition(":")
+        if (mode not in known or mode == "container") and not (kind == "container" and other and kind in known):
+            raise InvalidInput(f"invalid {name}: {mode}")
+    if host["NetworkMode"] == "container:":
+        raise InvalidInput("invalid container format container:<name|id>")
 
 
 def check_resources(host: Mapping[str, Any]) -> None:
@@ -255,6 +274,8 @@ def check_resources(host: Mapping[str, Any]) -> None:
     if host["CgroupParent"]:
         raise NotSupported("a cgroup parent is not supported: every container has its group below its instance's own")
     from_host_config(host)
+    if host["Memory"] < 0:
+        raise InvalidInput("Minimum memory limit allowed is 6MB")
     memory, swap, reservation = host["Memory"], host["MemorySwap"], host["MemoryReservation"]
     if memory and 0 < swap < memory:
         raise InvalidInput("Minimum memoryswap limit should be larger than memory limit, see usage")
