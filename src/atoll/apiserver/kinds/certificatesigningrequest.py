@@ -32,7 +32,6 @@ class CertificateSigningRequestRules(Rules):
         super().prepare_for_update(kind, new, old, subresource)
         new["spec"] = old.get("spec") or {}
         if subresource == "approval":
-            new["metadata"] = dict(old["metadata"])
             new["status"] = {**former, **({"conditions": status["conditions"]} if "conditions" in status else {})}
         elif subresource == "status":
             decided = [condition for condition in former.get("conditions") or () if condition.get("type") in _DECISIONS]
