@@ -143,11 +143,14 @@ class Cacher:
 
     async def changed(self, seconds: float) -> None:
         """Return after the next change of this kind, or so many seconds."""
-        waiter = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiter = loop.create_future()
         self._waiters.add(waiter)
+        timer = loop.call_later(seconds, _end, waiter)
         try:
-            await asyncio.wait((waiter,), timeout=seconds)
+            await waiter
         finally:
+            timer.cancel()
             self._waiters.discard(waiter)
 
     def encode(self, obj: Object) -> bytes:
@@ -201,8 +204,7 @@ class Cacher:
     def wake(self) -> None:
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+            _end(waiter)
 
     def load(self, records: Iterable[Record]) -> None:
         """The present state at start."""
@@ -336,8 +338,13 @@ class Caches:
         for cacher in touched:
             cacher.wake()
         for revision, waiter in self._ahead:
-            if revision <= self._store.revision and not waiter.done():
-                waiter.set_result(None)
+            if revision <= self._store.revision:
+                _end(waiter)
+
+
+def _end(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 def _prefix_of(key: str) -> str:
