@@ -17,7 +17,7 @@ from atoll.build.buildkit.failures import as_rpc_error
 from atoll.build.buildkit.gateway import Gateway
 from atoll.build.buildkit.grpc import Call, Code, Handler, RpcError, Services, unary
 from atoll.build.buildkit.jobs import Job, Jobs
-from atoll.build.buildkit.sessions import Session, Sessions
+from atoll.build.buildkit.sessions import Sessions
 from atoll.build.buildkit.tunnel import tunnel
 from atoll.build.buildkit.upload import Posted
 from atoll.build.client import Secrets
@@ -85,9 +85,9 @@ class Control:
 
     async def build(self, request: Any) -> AsyncIterator[dict[str, Any]]:
         """A Solve told by lines of the classic answer. Raises what Solve does."""
-        solving = asyncio.ensure_future(self._solve(request))
+        job = await self._job(request)
+        solving = asyncio.ensure_future(self._solved(job, request))
         try:
-            job = await self._jobs.get(request.Ref)
             async for status in job.board.follow():
                 yield classic.status_line(status)
             told = (await solving).ExporterResponse
@@ -97,26 +97,32 @@ class Control:
             solving.cancel()
             await asyncio.gather(solving, return_exceptions=True)
 
-    async def _solve(self, request: Any, _: Call | None = None) -> Any:
-        job = Job(request.Ref, self._builder, self._images, self.posted, self._run)
-        async with self._jobs.running(job):
-            session = await self._sessions.get(request.Session)
-            job.begin(session)
-            gone = asyncio.ensure_future(session.wait_ended())
-            done = asyncio.ensure_future(self._run_job(job, request, session))
-            try:
+    async def _job(self, request: Any) -> Job:
+        session = await self._sessions.get(request.Session)
+        return Job(request.Ref, session, self._builder, self._images, self.posted, self._run)
+
+    async def _solve(self, request: Any, _: Call) -> Any:
+        return await self._solved(await self._job(request), request)
+
+    async def _solved(self, job: Job, request: Any) -> Any:
+        """The SolveResponse; the job's board ends with it. Raises RpcError, and Unavailable where the session ends before."""
+        gone = asyncio.ensure_future(job.session.wait_ended())
+        done = asyncio.ensure_future(self._run_job(job, request))
+        try:
+            async with self._jobs.running(job):
                 await asyncio.wait((gone, done), return_when=asyncio.FIRST_COMPLETED)
                 if not done.done():
                     raise Unavailable("the client's session has ended")
                 return done.result()
-            finally:
-                gone.cancel()
-                done.cancel()
-                await asyncio.gather(gone, done, return_exceptions=True)
+        finally:
+            gone.cancel()
+            done.cancel()
+            await asyncio.gather(gone, done, return_exceptions=True)
+            job.board.end()
 
-    async def _run_job(self, job: Job, request: Any, session: Session) -> Any:
+    async def _run_job(self, job: Job, request: Any) -> Any:
         kept: set[str] = set()
-        credentials.set(session.credentials_of)
+        credentials.set(job.session.credentials_of)
         try:
             check_exports(request.Cache.Exports, job.board)
             warn_imports(request.Cache.Imports, job.board)
@@ -128,7 +134,7 @@ class Control:
             told: dict[str, str] = {}
             for exporter in exporters(request) if image is not None else ():
                 assert image is not None
-                told |= await export(exporter, image, self._images, session, job.board)
+                told |= await export(exporter, image, self._images, job.session, job.board)
                 if exporter.kind in STORED:
                     kept.add(image.id)
                     self._told(image, str(next(iter(exporter.names), "")))

@@ -178,8 +178,6 @@ class Services:
                 raise RpcError(Code.UNIMPLEMENTED, f"unknown method {path}")
             await handler(Call(stream))
             stream.send_headers([("grpc-status", "0")], end=True)
-        except Disconnected:
-            return
         except Exception as error:
             if not isinstance(error, AtollError):
                 log.exception("%s failed", path)

@@ -35,34 +35,26 @@ WAIT_S = 5.0  # and for how long before it has begun
 
 
 class Job:
-    """One. `run` must have been called before its gateway is used."""
+    """One. RUN is for sockets."""
 
-    def __init__(self, ref: str, builder: Builder, images: ImageStore, posted: Posted, run: Path) -> None:
+    def __init__(self, ref: str, session: Session, builder: Builder, images: ImageStore, posted: Posted, run: Path) -> None:
         self.ref = ref
+        self.session = session
         self.board = Board(ref)
         self.images = images
         self._builder = builder
         self._posted = posted
         self._run = run
-        self._session: asyncio.Future[Session] = asyncio.get_running_loop().create_future()
         self._returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._built: dict[str, Built] = {}
-
-    def begin(self, session: Session) -> None:
-        self._session.set_result(session)
-
-    @property
-    async def session(self) -> Session:
-        return await asyncio.shield(self._session)
 
     async def frontend(self, name: str, attributes: Mapping[str, str], inputs: Mapping[str, Any]) -> Any:
         """Runs one to its result: an image of this job's, or the answer of a subrequest. Raises RpcError."""
         try:
             request = read_request(name, with_inputs(attributes, inputs))
-            session = await self.session
-            executor.credentials.set(session.credentials_of)
+            executor.credentials.set(self.session.credentials_of)
             shop = self._builder.workshop
-            async with SessionClient(session, request, self.board, self._posted, shop, self._run) as client:
+            async with SessionClient(self.session, request, self.board, self._posted, shop, self._run) as client:
                 if request.subrequest:
                     return await self._answer(request, client)
                 built = await self._builder.solve(client, request.options, self.board)
@@ -122,14 +114,13 @@ class Jobs:
     async def running(self, job: Job) -> AsyncIterator[None]:
         """Raises RpcError where a job of that ref is there."""
         if job.ref in self._jobs:
-            raise RpcError(Code.ALREADY_EXISTS, f"job ID {job.ref} exists")
+            raise RpcError(Code.ALREADY_EXISTS, f"job ID {job.ref} exists: a build's ref must be its own")
         self._jobs[job.ref] = job
         async with self._changed:
             self._changed.notify_all()
         try:
             yield
         finally:
-            job.board.end()
             asyncio.get_running_loop().call_later(KEPT_S, self._jobs.pop, job.ref, None)
 
     async def get(self, ref: str) -> Job:
