@@ -142,7 +142,11 @@ class Api:
     def __init__(self, path: Path) -> None:
         self._connection = http.client.HTTPConnection("localhost", timeout=60)
         self._connection.sock = socket.socket(socket.AF_UNIX)
-        self._connection.sock.connect(str(path))
+        try:
+            self._connection.sock.connect(str(path))
+        except OSError:
+            self._connection.close()
+            raise
 
     def call(self, method: str, path: str, body: object = None) -> dict:
         data = json.dumps(body) if body is not None else None
