@@ -38,7 +38,8 @@ def follow(messages: Iterable[Any], *, quiet: bool = False, file: TextIO | None 
             output.flush()
         elif message.get("id") and "status" in message:
             if board:
-                board.update(message["id"], line(message, _columns()))
+                columns = _columns(output)
+                board.update(message["id"], line(message, columns)[: columns - 1])  # a line that wraps would move the rows below it
             elif message["status"] not in ("Downloading", "Extracting", "Pushing"):
                 output.write(f"{message['id']}: {message['status']}\n")
         elif "status" in message:
@@ -63,9 +64,9 @@ def line(message: dict[str, Any], columns: int) -> str:
     return f"{text} {bar}{size(current, 4)}/{size(total, 4)}"
 
 
-def _columns() -> int:
+def _columns(output: TextIO) -> int:
     try:
-        return os.get_terminal_size(1).columns
+        return os.get_terminal_size(output.fileno()).columns
     except OSError:
         return 80
 
