@@ -72,7 +72,8 @@ class Database:
 
     def _keep_reserve(self) -> None:
         try:
-            with self._reserve.open("ab") as file:
+            fd = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
                 os.posix_fallocate(file.fileno(), 0, RESERVE)
         except OSError:
             self._reserve.unlink(missing_ok=True)
