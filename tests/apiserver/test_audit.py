@@ -101,6 +101,7 @@ def test_what_is_told(cluster, events):
     assert last["requestObject"]["data"] == {"a": "b"}
     assert last["responseObject"]["metadata"]["uid"]
     assert last["annotations"]["authorization.k8s.io/decision"] == "allow"
+    assert last["annotations"]["authorization.k8s.io/reason"] == ""  # a master needs none
     assert last["stageTimestamp"] >= last["requestReceivedTimestamp"]
     assert "requestObject" not in first
 

@@ -47,6 +47,7 @@ class ApiServerConfig:
     service_cidr: IPv4Network = SERVICE_CIDR
     node_ports: range = range(30_000, 32_768)
     tokens: Mapping[str, StaticToken] = field(default_factory=dict)
+    max_in_flight: int = 600  # upstream's --max-requests-inflight and --max-mutating-requests-inflight together
     authentication: Path | None = None
     front_proxy_ca: Path | None = None
     front_proxy_names: tuple[str, ...] = ()

@@ -221,12 +221,11 @@ class Pipeline:
         return call
 
     def _authorise(self, user: User, wanted: Attributes, record: Record | None) -> None:
-        if self._authorizer.allows(user, wanted):
-            if record is not None:
-                record.decided(allowed=True)
+        allowed = self._authorizer.allows(user, wanted)
+        if record is not None and record.is_told:
+            record.decided(allowed=allowed, reason=self._authorizer.reason(user, wanted))
+        if allowed:
             return
-        if record is not None:
-            record.decided(allowed=False)
         why = self._authorizer.refusal(user, wanted)
         if wanted.path:
             raise errors.StatusError(403, "Forbidden", f"forbidden: {why}", {})

@@ -98,7 +98,7 @@ class ApiServer:
         )
         self._api = Api(core, Reviews(authenticator, authorizer), tokens)
         address = f"{config.advertise_address}:{config.advertise_port or config.port}"
-        fairness = Fairness(core)
+        fairness = Fairness(core, config.max_in_flight)
         self._auditor = _auditor(config)
         metrics = Metrics(registry, caches, fairness, core.clock())
         discovery, openapi = Discovery(registry, address), OpenApi(registry)

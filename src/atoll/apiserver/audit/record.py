@@ -42,6 +42,7 @@ class Record:
         self._call: Call | None = None
         self._told: dict[str, Any] = {}
         self._allowed: bool | None = None
+        self._reason = ""
         self._body: bytes | None = None
 
     def identify(self, user: User, acting: User, call: Call | None, verb: str) -> None:
@@ -79,9 +80,13 @@ class Record:
         if self.wants_request:
             self._body = orjson.dumps(self._pruned(value))
 
-    def decided(self, *, allowed: bool) -> None:
+    @property
+    def is_told(self) -> bool:
+        return bool(self._told)
+
+    def decided(self, *, allowed: bool, reason: str) -> None:
         """By the authoriser."""
-        self._allowed = allowed
+        self._allowed, self._reason = allowed, reason
 
     def end(self, response: Response | None) -> None:
         """`response` is None where the connection was taken over and has ended."""
@@ -133,7 +138,8 @@ class Record:
     def _annotations(self) -> dict[str, str]:
         told = {}
         if self._allowed is not None:
-            told = {"authorization.k8s.io/decision": "allow" if self._allowed else "forbid", "authorization.k8s.io/reason": ""}
+            verdict = "allow" if self._allowed else "forbid"
+            told = {"authorization.k8s.io/decision": verdict, "authorization.k8s.io/reason": self._reason}
         return {**told, **((self._call.annotations or {}) if self._call is not None else {})}
 
     def _failure(self, status: int, response: Response | None) -> dict[str, Any]:

@@ -168,8 +168,6 @@ class _Mapping:
             }
             if self._evaluated(rule["expression"], {"user": shown}) is not True:
                 raise Unauthenticated(f"oidc: user validation failed: {rule.get('message') or rule['expression']}")
-        if name.startswith("system:"):
-            raise Unauthenticated("oidc: a username may not start with system:")
         return user
 
     def _check_claim(self, rule: Mapping[str, Any], claims: Claims) -> None:

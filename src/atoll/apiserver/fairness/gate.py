@@ -23,7 +23,6 @@ from atoll.http.response import HeaderPairs
 
 log = logging.getLogger(__name__)
 
-SEATS = 600  # upstream's --max-requests-inflight and --max-mutating-requests-inflight together
 OBJECTS_A_SEAT = 100  # a list takes a seat for so many objects, ten at most: upstream's estimate
 SEATS_MAX = 10
 FLOWS_MAX = 20_000
@@ -42,7 +41,7 @@ class Flow(NamedTuple):
 
 
 class Fairness:
-    def __init__(self, core: Core, seats: int = SEATS, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, core: Core, seats: int = 600, clock: Callable[[], float] | None = None) -> None:
         self._core = core
         self._seats = seats
         self._clock = clock or asyncio.get_running_loop().time

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from atoll.apiserver.admission.policies.language import Language, Values
 from atoll.apiserver.auth.authorize import Authorizer
@@ -16,7 +16,6 @@ from atoll.apiserver.customresources.cel import CelError, Expression
 from atoll.apiserver.machinery.cacher import Item
 
 COMPILED_MAX = 2_000  # policies and configurations kept; far more than any cluster has
-Verdict = Literal["", "skip"]
 
 
 @dataclass(slots=True)
