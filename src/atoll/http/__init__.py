@@ -8,8 +8,8 @@
 
 Handlers take a Request and return a Response; or they push a body (`writer = request.start(...)`) or take the connection over
 (`stream = await request.upgrade(...)`), and return None. WebSocket, SPDY/3.1 and HTTP/2 stand on that, in `atoll.http.websocket`,
-`atoll.http.spdy` and `atoll.http.http2`. Why an own server: no ASGI server can hijack a connection or speak SPDY, and they cost several times the CPU
-(benchmarks/http_server.py).
+`atoll.http.spdy` and `atoll.http.http2`. Why an own server: no ASGI server can hijack a connection or speak SPDY, and they cost several
+times the CPU (benchmarks/http_server.py).
 """
 
 from atoll.http.client import Client, ClientResponse
