@@ -200,7 +200,8 @@ def _helped(config: dict[str, Any], server: str) -> dict[str, str] | None:
 def auth_configs() -> str:
     """X-Registry-Config: every stored login, for a build whose stages may come from any registry."""
     config = read_config()
-    found = {name: _stored(config, name) for name in config.get("auths") or {}}
+    names = dict.fromkeys((*(config.get("auths") or {}), *(config.get("credHelpers") or {})))
+    found = {name: _stored(config, name) or _helped(config, name) for name in names}
     return _encode({name: entry for name, entry in found.items() if entry})
 
 
