@@ -1,6 +1,6 @@
 """Kinds that would be promises the server does not keep yet: they can be listed, and are refused when one is to be made.
 
-A policy that was stored and not asked would be worse than a refusal.
+An API that was registered and led nowhere would be worse than a refusal.
 """
 
 from __future__ import annotations
