@@ -38,9 +38,9 @@ async def main():
 asyncio.run(main())
 """
 MOMENTS = [
-    *(("pwrite64", when, "0") for when in (2, 5, 9, 40, 200, 800)),
-    *(("fdatasync", when, "0") for when in (1, 2, 3, 30, 90)),
-    *(("pwrite64", when, "0.01") for when in (60, 300, 1_100)),
+    *(("pwrite64", when, "0") for when in (2, 9, 200, 800)),
+    *(("fdatasync", when, "0") for when in (1, 3, 30)),
+    *(("pwrite64", when, "0.01") for when in (60, 1_100)),
     *(("fdatasync", when, "0.01") for when in (20, 75)),
 ]
 
