@@ -51,13 +51,15 @@ class Secret:
             raise UsageError(f"invalid secret {text!r}: write id=NAME,src=FILE or id=NAME,env=VARIABLE")
         if not variable and not path:
             path, variable = ("", name) if name in os.environ else (name, "")
+        if variable and variable not in os.environ:
+            raise CommandFailed(f"secret {name}: the variable {variable} is not set")
         if path and not os.path.isfile(path):
             raise CommandFailed(f"secret {name}: there is no file {path}")
         return name, cls(variable, path)
 
     def read(self) -> bytes:
         if self.variable:
-            return os.environb.get(os.fsencode(self.variable), b"")
+            return os.environb[os.fsencode(self.variable)]
         with open(self.path, "rb") as file:
             return file.read()
 
@@ -80,8 +82,9 @@ def session(engine: Engine, secrets: Sequence[str], agents: Sequence[str]) -> It
     """A session that offers SECRETS and AGENTS, by its id, while the block runs. Raises UsageError, CommandFailed."""
     offer = _Offer(dict(Secret.parse(text) for text in secrets), dict(agent_socket(text) for text in agents))
     identity = uuid4().hex
+    connection = _connected(engine, identity)
     loop = asyncio.new_event_loop()
-    work = loop.create_task(offer.serve(_connected(engine, identity)), name="session of a build")
+    work = loop.create_task(offer.serve(connection), name="session of a build")
     thread = threading.Thread(target=_run, args=(loop, work), name="session of a build")
     thread.start()
     try:

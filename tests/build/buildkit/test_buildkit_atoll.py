@@ -81,6 +81,7 @@ def test_secrets_from_variables_and_files(atoll, engine, tmp_path):
     ("flags", "message"),
     [
         (("--secret", "id=a,src=/nowhere"), "secret a: there is no file /nowhere"),
+        (("--secret", "id=a,env=NOT_SET_AT_ALL"), "the variable NOT_SET_AT_ALL is not set"),
         (("--secret", "src=/etc/passwd"), "write id=NAME,src=FILE or id=NAME,env=VARIABLE"),
         (("--ssh", "x=/nowhere"), "there is no agent's socket /nowhere"),
         (("--ssh", "default"), "SSH_AUTH_SOCK is not set"),

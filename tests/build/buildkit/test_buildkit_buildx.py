@@ -1,5 +1,6 @@
 """Builds through the genuine docker buildx, bake and compose."""
 
+import contextlib
 import json
 import os
 import re
@@ -93,7 +94,7 @@ def test_secrets_stay_out_of_everything(buildx, engine, tmp_path):
         for name in names:
             path = os.path.join(top, name)
             if os.path.isfile(path) and not os.path.islink(path):
-                with open(path, "rb") as file:
+                with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
                     assert b"sesame" not in file.read(), path
 
 

@@ -52,7 +52,6 @@ class _File:
     number: int
     pieces: deque[bytes] = field(default_factory=deque)
     came: int = 0
-    is_asked: bool = False
     is_done: bool = False
 
 
@@ -105,6 +104,7 @@ class _Transfer:
         self._seen = seen
         self._moved = moved
         self._waiting: deque[_File | Entry] = deque()  # in the order of the walk
+        self._unasked: deque[_File] = deque()
         self._files: dict[int, _File] = {}  # asked for, not yet whole
         self._ahead = 0
         self._number = 0
@@ -158,8 +158,12 @@ class _Transfer:
         if self._number >= ENTRIES_MAX:
             raise LimitExceeded(f"the context has more than {ENTRIES_MAX} entries")
         if entry is not None and not self._is_known(stat, entry):
-            is_file = entry.kind is Kind.FILE and entry.size > 0
-            self._waiting.append(_File(entry, self._number) if is_file else entry)
+            if entry.kind is Kind.FILE and entry.size > 0:
+                file = _File(entry, self._number)
+                self._waiting.append(file)
+                self._unasked.append(file)
+            else:
+                self._waiting.append(entry)
         self._number += 1
 
     def _is_known(self, stat: Any, entry: Entry) -> bool:
@@ -186,19 +190,16 @@ class _Transfer:
             self._moved(self._total)
 
     async def _ask(self) -> None:
-        """The file whose turn it is, whatever its size, and as many after it as may wait here."""
-        asked = 0
-        for index, item in enumerate(self._waiting):
-            if not isinstance(item, _File):
-                continue
-            if not item.is_asked:
-                if index and (self._ahead + item.entry.size > AHEAD_BYTES or asked >= AHEAD_FILES):
-                    return
-                item.is_asked = True
-                self._files[item.number] = item
-                self._ahead += item.entry.size
-                await self._send(PacketType.REQ, item.number)
-            asked += 1
+        """For the file whose turn it is, whatever its size, and as many after it as may wait here."""
+        while self._unasked:
+            file = self._unasked[0]
+            is_next = self._waiting[0] is file
+            if not is_next and (self._ahead + file.entry.size > AHEAD_BYTES or len(self._files) >= AHEAD_FILES):
+                return
+            self._unasked.popleft()
+            self._files[file.number] = file
+            self._ahead += file.entry.size
+            await self._send(PacketType.REQ, file.number)
 
     async def _send(self, kind: PacketType, number: int = 0) -> None:
         await self._call.send(messages.Packet(type=kind, ID=number))
@@ -226,8 +227,7 @@ class _Transfer:
             return
         file = self._waiting[0]
         assert isinstance(file, _File)
-        if not file.is_asked:
-            await self._ask()
+        await self._ask()  # it may have had to wait for what stood before it
         yield encode(file.entry)
         while True:
             while file.pieces:
