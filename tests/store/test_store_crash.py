@@ -41,7 +41,7 @@ MOMENTS = [
     *(("pwrite64", when, "0") for when in (2, 9, 200, 800)),
     *(("fdatasync", when, "0") for when in (1, 3, 30)),
     *(("pwrite64", when, "0.01") for when in (60, 1_100)),
-    *(("fdatasync", when, "0.01") for when in (20, 75)),
+    *(("fdatasync", when, "0.01") for when in (15,)),
 ]
 
 
