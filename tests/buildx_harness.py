@@ -23,7 +23,7 @@ TIMEOUT_S = 40
 class Buildx:
     def __init__(self, engine: EngineDaemon, directory: Path) -> None:
         if not (PLUGINS / "docker-buildx").exists():
-            pytest.skip("docker-buildx is not there: packaging/fetch-buildx brings it")
+            pytest.skip("docker-buildx is not there: packaging/fetch-docker brings it")
         plugins = directory / "cli-plugins"
         plugins.mkdir(parents=True, exist_ok=True)
         (plugins / "docker-buildx").symlink_to(PLUGINS / "docker-buildx")

@@ -6,6 +6,7 @@ instance still has on the machine (processes, mounts, links, cgroups, nftables t
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -19,6 +20,9 @@ from atoll.config import Instance
 sys.path.insert(0, str(Path(__file__).parent))
 
 from leaks import left_behind
+
+# Where the machine has no docker of its own, the one that `make setup` has fetched (packaging/fetch-docker).
+os.environ["PATH"] = os.pathsep.join((os.environ["PATH"], str(Path(sys.prefix) / "docker" / "bin")))
 
 
 def _made() -> Instance:
