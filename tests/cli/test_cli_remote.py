@@ -17,9 +17,9 @@ def machine(engine, tmp_path):
     ssh.write_text(
         f"""#!/bin/sh
 echo "$@" >> {tmp_path}/asked
-while [ "$1" != docker ]; do shift; done
+while [ "${{1#docker}}" = "$1" ]; do shift; done
 ATOLL_HOME={engine.instance.home} PATH={tmp_path}/far:$PATH; export ATOLL_HOME PATH; unset DOCKER_HOST
-exec "$@"
+exec sh -c "$*"
 """
     )
     ssh.chmod(0o755)
