@@ -208,3 +208,11 @@ def _add(tar: tarfile.TarFile, name: str, data: bytes, mode: int = 0o644) -> Non
 
 def has_docker() -> bool:
     return shutil.which("docker") is not None
+
+
+def docker_files() -> list[str]:
+    """The docker CLI, and what it needs where it is not a static program: the loader and the libraries, by the paths they have here."""
+    docker = shutil.which("docker")
+    assert docker is not None
+    listed = subprocess.run(["ldd", docker], capture_output=True, text=True, check=False).stdout
+    return [docker, *(word for word in listed.split() if word.startswith("/"))]

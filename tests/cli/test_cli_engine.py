@@ -224,9 +224,21 @@ def test_who_is_not_root_is_told_so():
     assert "Traceback" not in done.stderr
 
 
+# Nobody who may read the checkout, which may lie in a home that is closed to others.
+NOBODY = """
+import os, sys
+from atoll.kernel import capabilities, prctl
+prctl.keep_capabilities()
+os.setuid(65534)
+read = capabilities.mask(["CAP_DAC_READ_SEARCH"])
+capabilities.apply(read, read, 0)
+from atoll.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def _as_nobody(environ):
-    program = "import os, sys; os.setuid(65534); from atoll.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    words = [sys.executable, "-c", program, "run", "hello-world"]
+    words = [sys.executable, "-c", NOBODY, "run", "hello-world"]
     return subprocess.run(words, env=environ, capture_output=True, text=True, timeout=30, check=False)
 
 

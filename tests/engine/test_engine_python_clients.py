@@ -1,7 +1,7 @@
 """testcontainers and python-on-whales from PyPI, unmodified, as their users use them; and a client inside a container, as reapers are."""
 
 import io
-import shutil
+import os
 import subprocess
 import sys
 import tarfile
@@ -12,7 +12,7 @@ import warnings
 import pytest
 from python_on_whales import DockerClient
 
-from engine_harness import busybox_tar
+from engine_harness import busybox_tar, docker_files
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # its own wait decorator, at import
@@ -113,7 +113,10 @@ def test_testcontainers_reaper_cleans_up_after_tests_that_were_killed(engine):
                 entry = tarfile.TarInfo(name)
                 entry.size, entry.mode = len(data), 0o755
                 tar.addfile(entry, io.BytesIO(data.encode()))
-            tar.add(shutil.which("docker"), "bin/docker")
+            docker, *libraries = docker_files()
+            tar.add(os.path.realpath(docker), "bin/docker")
+            for path in libraries:
+                tar.add(os.path.realpath(path), path.removeprefix("/"))
         engine.docker("import", "-c", 'CMD ["/reaper"]', "-", "reaper:1", input=buffer.getvalue())
     environ = {**engine.environ, "RYUK_CONTAINER_IMAGE": "reaper:1", "RYUK_RECONNECTION_TIMEOUT": "0s"}
     with subprocess.Popen([sys.executable, "-c", TESTS], env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as tests:
@@ -129,6 +132,8 @@ def test_testcontainers_reaper_cleans_up_after_tests_that_were_killed(engine):
 
 
 def test_a_client_inside_a_container(engine):
-    mounts = ["-v", f"{engine.instance.engine_socket}:/var/run/docker.sock", "-v", f"{shutil.which('docker')}:/bin/docker:ro"]
+    docker, *libraries = docker_files()
+    paths = {str(engine.instance.engine_socket): "/var/run/docker.sock", docker: "/bin/docker", **{path: path for path in libraries}}
+    mounts = [word for path, target in paths.items() for word in ("-v", f"{path}:{target}")]
     seen = engine.docker("run", "--rm", "--name", "reaper", *mounts, "busybox", "docker", "ps", "--format", "{{.Names}}").stdout
     assert seen == "reaper\n"
