@@ -22,11 +22,14 @@ class Authority:
         self.path = self._write("ca.pem", builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def sign(self, directory: str, *names: str, client: bool = False) -> Path:
-        """A directory with ca.pem, cert.pem and key.pem, of a server called `names` or of a client."""
+        """A directory with ca.pem, cert.pem and key.pem, of a server called `names`, of a client, or of what is both."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0] if names else "client")])
-        usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
-        builder = self._builder(subject, key).add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        usages = [
+            *([ExtendedKeyUsageOID.CLIENT_AUTH] if client else []),
+            *([ExtendedKeyUsageOID.SERVER_AUTH] if names or not client else []),
+        ]
+        builder = self._builder(subject, key).add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         signed = builder.sign(self._key, hashes.SHA256())

@@ -67,7 +67,9 @@ def test_a_server_that_missed_history_says_so_and_refuses(etcd_server, monkeypat
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("location", ["nonsense", "etcd://", "etcd:///x", "etcd://user@host:1", "http://127.0.0.1:2379", "etcds://h:1"])
+@pytest.mark.parametrize(
+    "location", ["nonsense", "etcd://", "etcd:///x", "etcd://user@host:1", "http://127.0.0.1:2379", "etcds://", "etcdss://h:1"]
+)
 def test_locations_that_name_no_etcd(location):
     with pytest.raises(InvalidInput, match="names no etcd"):
         asyncio.run(EtcdStore.open(location))

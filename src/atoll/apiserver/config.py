@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from atoll.store.gateway import EtcdTls
 
 SERVICE_CIDR = IPv4Network("10.96.0.0/12")  # upstream's and minikube's
 VERSION = "v1.36.0"  # the Kubernetes release whose API is served; helm and client-go parse it as semver
@@ -31,7 +35,7 @@ class ApiServerConfig:
     `audit_policy` (audit.k8s.io/v1 Policy) says what goes into `audit_log`; both or neither.
     """
 
-    store: Path | str  # a file, or etcd://host:port
+    store: Path | str  # a file, or etcd://host:port, or etcds://host:port with `etcd_tls`
     bind_address: str = "0.0.0.0"
     port: int = 6443
     advertise_address: str = "127.0.0.1"
@@ -57,3 +61,4 @@ class ApiServerConfig:
     audit_log_backups: int = 10
     event_ttl_s: int = 3600  # upstream's --event-ttl
     compact_interval_s: float = 300.0
+    etcd_tls: EtcdTls | None = None

@@ -71,7 +71,7 @@ class ApiServer:
     async def start(self) -> None:
         config = self.config
         registry = KindRegistry.builtin()
-        store = self._store = await open_store(config.store, compact_interval=config.compact_interval_s)
+        store = self._store = await open_store(config.store, compact_interval=config.compact_interval_s, tls=config.etcd_tls)
         caches = Caches(store)
         await caches.load(registry)
         admission = AdmissionChain()

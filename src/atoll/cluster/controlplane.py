@@ -39,6 +39,7 @@ def api_config(instance: Instance, settings: ClusterSettings) -> ApiServerConfig
     kubelet, kubelet_key = certificates.kubelet_client()
     return ApiServerConfig(
         store=settings.store_in(instance),
+        etcd_tls=settings.etcd_tls,
         port=settings.api_port,
         advertise_address=settings.node_ip,
         serving_cert=serving,

@@ -7,13 +7,14 @@ the node daemon keeps by itself what it has joined.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shutil
 import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,7 +24,7 @@ from atoll.cluster import addons, kubeconfig, policies
 from atoll.cluster.certificates import Certificates
 from atoll.cluster.settings import DEFAULT_API_PORT, PID_FILE, ClusterSettings, free_port, host_address, node_name, pick_service_cidr
 from atoll.config import Instance
-from atoll.errors import AtollError, Conflict, InUse, NotFound, NotSupported, StatusError, Unavailable
+from atoll.errors import AtollError, Conflict, InUse, InvalidInput, NotFound, NotSupported, StatusError, Unavailable
 from atoll.http import Client as HttpTransport
 from atoll.process import end, pid_of, spawn
 from atoll.store import open_store
@@ -49,6 +50,20 @@ class ClusterStatus:
         return self.api_server == "Running" and self.kubelet == "Running"
 
 
+class EtcdFiles(NamedTuple):
+    """Certificates by which etcd is reached; empty where there is none. Named as the settings' fields."""
+
+    etcd_cafile: str = ""
+    etcd_certfile: str = ""
+    etcd_keyfile: str = ""
+
+    def absolute(self) -> EtcdFiles:
+        return EtcdFiles(*(str(Path(file).absolute()) if file else "" for file in self))
+
+
+NO_FILES = EtcdFiles()
+
+
 async def start(
     instance: Instance,
     report: Report,
@@ -56,15 +71,17 @@ async def start(
     api_port: int | None = None,
     update_context: bool = True,
     store: str | None = None,
+    etcd_files: EtcdFiles = NO_FILES,
     authentication: str | None = None,
     audit_policy: str | None = None,
 ) -> ClusterSettings:
     """Start, or start again, the cluster; answers when its node is Ready. The engine must answer on its socket already.
 
-    `store` is etcd://host:port for a cluster that keeps its objects there; Conflict where it keeps them elsewhere already.
+    `store` is etcd://host:port for a cluster that keeps its objects there, or etcds://host:port with the certificates of `etcd_files`;
+    Conflict where it keeps them elsewhere already.
     `authentication` and `audit_policy` are files for the API server (`policies`).
     """
-    settings = await _settled(instance, api_port, store)
+    settings = await _settled(instance, api_port, store, etcd_files)
     runs = control_plane_pid(instance) is not None
     if runs and (authentication is not None or audit_policy is not None):
         raise Conflict("the API server reads these files when it starts: stop the cluster with `atoll cluster stop`, then start it again")
@@ -82,7 +99,8 @@ async def start(
     return settings
 
 
-async def _settled(instance: Instance, api_port: int | None, store: str | None) -> ClusterSettings:
+async def _settled(instance: Instance, api_port: int | None, store: str | None, etcd_files: EtcdFiles) -> ClusterSettings:
+    files = etcd_files.absolute()
     try:
         settings = ClusterSettings.load(instance)
     except NotFound:
@@ -91,19 +109,39 @@ async def _settled(instance: Instance, api_port: int | None, store: str | None) 
         if store not in (None, settings.store):
             where = settings.store_in(instance)
             raise Conflict(f"this cluster keeps its objects in {where}: start it without --store, or delete it with `atoll cluster delete`")
-        return settings
-    if store:
-        await (await open_store(store, compact_interval=None)).close()  # refused now rather than by a process in the background
-    instance.cluster.mkdir(mode=0o711, parents=True, exist_ok=True)
+        return await _renewed(instance, settings, files) if any(files) else settings
     settings = ClusterSettings(
         node_name=node_name(),
         node_ip=host_address(),
         api_port=api_port or free_port(DEFAULT_API_PORT),
         service_cidr=pick_service_cidr(),
         store=store or "",
+        **files._asdict(),
     )
+    await _try_store(settings)
+    instance.cluster.mkdir(mode=0o711, parents=True, exist_ok=True)
     settings.save(instance)
     return settings
+
+
+async def _renewed(instance: Instance, settings: ClusterSettings, files: EtcdFiles) -> ClusterSettings:
+    """The same cluster, which from now on reaches its etcd by these certificates."""
+    renewed = dataclasses.replace(settings, **files._asdict())
+    if renewed == settings:
+        return settings
+    if control_plane_pid(instance) is not None:
+        raise Conflict("the API server reads certificates for etcd when it starts: stop the cluster with `atoll cluster stop` first")
+    await _try_store(renewed)
+    renewed.save(instance)
+    return renewed
+
+
+async def _try_store(settings: ClusterSettings) -> None:
+    """Refuse now what a process in the background would refuse. Raises InvalidInput, Unavailable."""
+    if settings.store:
+        await (await open_store(settings.store, compact_interval=None, tls=settings.etcd_tls)).close()
+    elif settings.etcd_tls is not None:
+        raise InvalidInput("certificates for etcd are given, and no etcd: name it by --store etcds://host:port")
 
 
 def _write_kubeconfig(instance: Instance, settings: ClusterSettings) -> dict[str, Any]:

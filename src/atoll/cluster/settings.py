@@ -14,6 +14,7 @@ from atoll.cluster.pki import write_private
 from atoll.config import Instance
 from atoll.errors import InvalidInput, NotFound, NotSupported
 from atoll.kernel.nftables import Nftables
+from atoll.store.gateway import EtcdTls
 
 DEFAULT_API_PORT = 6443
 DEFAULT_SERVICE_CIDR = "10.96.0.0/12"  # kubeadm's
@@ -35,9 +36,17 @@ class ClusterSettings:
     service_cidr: str = DEFAULT_SERVICE_CIDR
     cluster_domain: str = CLUSTER_DOMAIN
     store: str = ""  # etcd://host:port where the objects are kept there; else in a file of the instance
+    etcd_cafile: str = ""  # absolute paths: read at each start, so that renewed certificates are taken up
+    etcd_certfile: str = ""
+    etcd_keyfile: str = ""
 
     def store_in(self, instance: Instance) -> Path | str:
         return self.store or instance.cluster / STORE
+
+    @property
+    def etcd_tls(self) -> EtcdTls | None:
+        files = [Path(file) if file else None for file in (self.etcd_cafile, self.etcd_certfile, self.etcd_keyfile)]
+        return EtcdTls(*files) if any(files) else None
 
     @property
     def server(self) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from atoll.errors import Unavailable
 from atoll.store.base import COMPACT_INTERVAL_S, Change, Compacted, CompareFailed, Past, Record, Subscriber
-from atoll.store.gateway import Event, Gateway, HistoryGone, KeyValue, key_after
+from atoll.store.gateway import EtcdTls, Event, Gateway, HistoryGone, KeyValue, key_after
 from atoll.store.schema import prefix_end
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,12 @@ class EtcdStore:
         self._interruption = ""  # for the moment
 
     @classmethod
-    async def open(cls, location: str, *, compact_interval: float | None = COMPACT_INTERVAL_S) -> EtcdStore:
-        """`location` is etcd://host:port. Raises InvalidInput for one that is none, Unavailable where etcd does not answer."""
-        gateway = Gateway(location)
+    async def open(cls, location: str, *, compact_interval: float | None = COMPACT_INTERVAL_S, tls: EtcdTls | None = None) -> EtcdStore:
+        """`location` is etcd://host:port, or etcds://host:port with `tls`.
+
+        Raises InvalidInput for one that is none, Unavailable where etcd does not answer.
+        """
+        gateway = Gateway(location, tls)
         try:
             store = cls(gateway, await gateway.revision())
             store._index = {found.key: found.revision for found in await store._range("/registry/", store._revision)}

@@ -2,12 +2,16 @@
 
 Of the API only what a store needs: range, compare-and-swap, watch, compaction. Keys and values travel in base64, 64-bit numbers as
 strings. Several endpoints are members of one etcd: a call goes to one of them, and to the next once that one could not be reached.
+Over TLS (etcds://) the members are verified by their authority, and know us by our certificate (etcd's --client-cert-auth).
 """
 
 from __future__ import annotations
 
+import ssl
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
@@ -15,11 +19,12 @@ import orjson
 from atoll.errors import InvalidInput, Unavailable
 from atoll.http import Client, ClientResponse, Disconnected
 
-SCHEME = "etcd://"
+SCHEMES = {"etcd://": "http", "etcds://": "https"}
 DEFAULT_PORT = 2379
 TIMEOUT_S = 10.0
 LINE_MAX = 64 << 20  # one message of a watch: etcd puts what it has at hand into one, requests are 1.5 MB at most
 _OUT_OF_RANGE = 11  # gRPC's code: the revision is compacted, or has not come yet
+_GATEWAY_SHUT_OUT = "connection closed"
 _ALL = b"\0"  # as key and range_end: every key
 
 
@@ -49,15 +54,46 @@ class Event(NamedTuple):
     before: KeyValue | None
 
 
-class Gateway:
-    """`location` is etcd://host:port, or several with commas between."""
+@dataclass(frozen=True, slots=True)
+class EtcdTls:
+    """Files of PEM: whom to trust (the system's authorities where there is none), and who we are; names as kube-apiserver's options."""
 
-    def __init__(self, location: str) -> None:
-        hosts = [host for host in location.removeprefix(SCHEME).rstrip("/").split(",") if host]
-        if not location.startswith(SCHEME) or not hosts or any("/" in host or "@" in host for host in hosts):
-            raise InvalidInput(f"{location!r} names no etcd: write etcd://host:port, or several with commas between")
+    cafile: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Raises InvalidInput naming the file that cannot be used."""
+        if (self.certfile is None) != (self.keyfile is None):
+            raise InvalidInput("a certificate for etcd goes with its key: give both --etcd-certfile and --etcd-keyfile")
+        try:
+            context = ssl.create_default_context(cafile=self.cafile)
+        except OSError as error:  # an SSLError is one
+            raise InvalidInput(f"etcd's authority {self.cafile} cannot be read: {error.strerror or error}") from None
+        if self.certfile is not None:
+            try:
+                context.load_cert_chain(self.certfile, self.keyfile)
+            except OSError as error:
+                told = f"the certificate for etcd, {self.certfile} with key {self.keyfile}, cannot be used"
+                raise InvalidInput(f"{told}: {error.strerror or error}") from None
+        return context
+
+
+class Gateway:
+    """`location` is etcd://host:port, or several with commas between; etcds:// where they speak TLS, to which `tls` belongs."""
+
+    def __init__(self, location: str, tls: EtcdTls | None = None) -> None:
+        scheme = next((scheme for scheme in SCHEMES if location.startswith(scheme)), "")
+        hosts = [host for host in location.removeprefix(scheme).rstrip("/").split(",") if host]
+        if not scheme or not hosts or any("/" in host or "@" in host for host in hosts):
+            raise InvalidInput(f"{location!r} names no etcd: write etcd://host:port, or several with commas between; etcds:// for TLS")
+        secure = SCHEMES[scheme] == "https"
+        if tls is not None and not secure:
+            raise InvalidInput(f"certificates are given for {location}, which is reached without TLS: write etcds:// in its place")
+        context = (tls or EtcdTls()).context() if secure else None
         self.location = location
-        self._clients = [Client(f"http://{host}" if ":" in host else f"http://{host}:{DEFAULT_PORT}", timeout=TIMEOUT_S) for host in hosts]
+        bases = [f"{SCHEMES[scheme]}://{host}" if ":" in host else f"{SCHEMES[scheme]}://{host}:{DEFAULT_PORT}" for host in hosts]
+        self._clients = [Client(base, context, timeout=TIMEOUT_S) for base in bases]
         self._chosen = 0
 
     async def revision(self) -> int:
@@ -121,7 +157,10 @@ class Gateway:
         if response.status != 200:
             if answer.get("code") == _OUT_OF_RANGE:
                 raise HistoryGone(0)
-            raise Unavailable(f"{self.location} refused {path}: {answer.get('error') or response.status}")
+            why = answer.get("error") or response.status
+            if why == _GATEWAY_SHUT_OUT:
+                why = f"{why} (etcd's gateway calls etcd with the server's certificate: it must be one for clients, too, as kubeadm's is)"
+            raise Unavailable(f"{self.location} refused {path}: {why}")
         return answer
 
     async def _send(self, path: str, asked: dict[str, Any]) -> ClientResponse:

@@ -31,7 +31,10 @@ def _say(text: str) -> None:
 def start() -> Command:
     flags = (
         Flag("apiserver-port", "", "int", "The port the API server listens on (default 6443, or a free one where that is taken)"),
-        Flag("store", "", "string", "Keep the objects in etcd: etcd://host:port (default a file of the instance)"),
+        Flag("store", "", "string", "Keep the objects in etcd: etcd://host:port, or etcds:// for TLS (default a file of the instance)"),
+        Flag("etcd-cafile", "", "string", "The authority that has signed etcd's certificate (default the system's)"),
+        Flag("etcd-certfile", "", "string", "The certificate by which etcd knows the API server"),
+        Flag("etcd-keyfile", "", "string", "The key of that certificate"),
         Flag(
             "authentication-config",
             "",
@@ -60,6 +63,7 @@ def _start(options: Options, _: list[str]) -> int:
             api_port=options["apiserver-port"],
             update_context=options.get("update-context", True),
             store=options["store"],
+            etcd_files=lifecycle.EtcdFiles(*(options.get(f"etcd-{file}") or "" for file in ("cafile", "certfile", "keyfile"))),
             authentication=options.get("authentication-config"),
             audit_policy=options.get("audit-policy"),
         )
