@@ -51,3 +51,11 @@ def module_instance() -> Iterator[Instance]:
     made = _made()
     yield made
     _judged(made)
+
+
+@pytest.fixture(scope="session")
+def session_instance() -> Iterator[Instance]:
+    """One instance for the tests of a directory."""
+    made = _made()
+    yield made
+    _judged(made)

@@ -274,7 +274,9 @@ class Pipeline:
             raise statuses.unsupported_media_type(
                 f"the body of the request was in an unknown format - accepted media types include: {', '.join(_PATCHES)}"
             )
-        form = negotiate(request.headers.get("accept"), OBJECT_SHAPES)
+        # A review, a binding, an eviction: what is answered and not stored has no table.
+        is_stored = "list" in call.kind.verbs and not (call.verb == "create" and call.subresource)
+        form = negotiate(request.headers.get("accept"), OBJECT_SHAPES if is_stored else frozenset())
         decoded = await self._body(call, request, content_type)
         if call.verb == "create":
             item = await self._api.create(call, decoded.value, decoded.duplicates)
