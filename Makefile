@@ -24,6 +24,7 @@ test: setup
 	$(BIN)/python -m pytest $(TESTS)
 
 bench: setup
+	packaging/fetch-docker --engine $(VENV)/docker || echo "make bench: the Docker of today cannot be had: measured beside what is installed" >&2
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -2,9 +2,9 @@
 
     python -m benchmarks [--rounds 3] [--runs 10] [--only containers,cluster,api] [--no-peers] [--json FILE]
 
-As root, on Debian with busybox-static. Docker (docker.io) and podman with crun take part where they are installed, each in namespaces of
-its own; engines take turns. Everything lies in one directory below /tmp, and all of it is gone in the end, which is checked. The exit
-status is 1 where a target is missed.
+As root, on Debian with busybox-static. Docker (docker.io, and that of `packaging/fetch-docker --engine`) and podman with crun take part
+where they are there, each in namespaces of its own; engines take turns. Everything lies in one directory below /tmp, and all of it is gone
+in the end, which is checked. The exit status is 1 where a target is missed.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 from benchmarks.__main__ import atoll, home
-from benchmarks.engines import IMAGE, Docker, Engine, installed
+from benchmarks.engines import IMAGE, Docker, Engine, docker_client, installed
 from benchmarks.figures import ATOLL
 
 from engine_harness import busybox_tar
@@ -50,7 +50,7 @@ class Classic(Engine):
     """Another engine through the docker CLI's classic builder."""
 
     def __init__(self, engine: Engine) -> None:
-        self.name, self.socket, self.command = engine.name, engine.socket, ["docker"]
+        self.name, self.socket, self.command = engine.name, engine.socket, [docker_client()]
         self.environ = {**os.environ, "DOCKER_HOST": f"unix://{engine.socket}", "DOCKER_BUILDKIT": "0"}
 
 

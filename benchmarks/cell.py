@@ -2,7 +2,8 @@
 writes below /run and /var/lib go when the cell's first process does.
 
 Only cgroups lie outside: a cell is given the names of those its peer makes, and removes them. The unified hierarchy is unmounted inside,
-since crun refuses a hybrid of v1 and v2. Commands enter by `nsenter`, and their times include it.
+since crun refuses a hybrid of v1 and v2. A peer of a later Debian brings its C library, which lies over the machine's inside the cell.
+Commands enter by `nsenter`, and their times include it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sysconfig
 import time
 from pathlib import Path
 
@@ -20,6 +22,8 @@ STEP_S = 0.02
 SETUP = """
 ip link set lo up
 [ -d /sys/fs/cgroup/cpu ] && [ -d /sys/fs/cgroup/unified ] && umount /sys/fs/cgroup/unified
+[ -z "$1" ] || mount -t overlay -o "ro,lowerdir=$1:$2" overlay "$2"
+shift 2
 for directory in /run /var/lib /dev/shm; do mount -t tmpfs tmpfs $directory; done
 echo ready
 "$@" & wait
@@ -27,12 +31,19 @@ echo ready
 
 
 class Cell:
-    def __init__(self, command: list[str], log: Path, cgroups: tuple[str, ...]) -> None:
-        """Run `command`; what it prints goes to `log`. `cgroups` are the names, below each hierarchy, that are its own."""
+    def __init__(self, command: list[str], log: Path, cgroups: tuple[str, ...], programs: Path | None = None) -> None:
+        """Run `command`; what it prints goes to `log`. `cgroups` are the names, below each hierarchy, that are its own.
+
+        `programs` has `bin`, which comes first in PATH, and `lib`, a C library.
+        """
+        environ = {**os.environ, "PATH": f"{programs}/bin:{os.environ['PATH']}"} if programs else None
+        libraries = [f"{programs}/lib", f"/usr/lib/{sysconfig.get_config_var('MULTIARCH')}"] if programs else ["", ""]
         self._cgroups = [name for name in cgroups if not any(_hierarchies(name))]  # not what somebody else has made
-        isolate = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SETUP, "cell"]
+        isolate = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", SETUP, "cell", *libraries]
         with log.open("wb") as errors:
-            self._process = subprocess.Popen([*isolate, *command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
+            self._process = subprocess.Popen(
+                [*isolate, *command], env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
+            )
         assert self._process.stdout is not None
         ready = self._process.stdout.readline()
         self._process.stdout.close()

@@ -23,6 +23,7 @@ from atoll.config import Instance
 IMAGE = "localhost/busybox:latest"
 COMMAND_S = 300
 PROGRAM = str(Path(sys.executable).parent / "atoll")
+FETCHED = Path(sys.executable).parents[1] / "docker"  # by packaging/fetch-docker --engine
 
 
 class Engine:
@@ -86,17 +87,27 @@ class Atoll(Engine):
 
 
 class Docker(Engine):
+    """The Docker that the targets are set against: of Debian unstable, where it has been fetched, else the one that is installed."""
+
     name = DOCKER
-    programs = ("docker", "dockerd", "containerd")
 
     def __init__(self, home: Path) -> None:
-        self.command, self.socket = ["docker"], home / "docker.sock"
+        programs = self.programs()
+        self.command, self.socket = [docker_client() if programs else "docker"], home / "docker.sock"
         self.environ = {**os.environ, "DOCKER_HOST": f"unix://{self.socket}"}
-        group = f"atoll-bench-{os.getpid()}"
+        group = f"atoll-bench-{self.name}-{os.getpid()}"
         words = ["--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "pid", "--host", f"unix://{self.socket}"]
-        self._cell = Cell(["dockerd", f"--cgroup-parent=/{group}", *map(str, words)], home / "log", (group,))
+        self._cell = Cell(["dockerd", f"--cgroup-parent=/{group}", *map(str, words)], home / "log", (group,), programs)
         self.enter = self._cell.enter
         _await(self)
+
+    @classmethod
+    def programs(cls) -> Path | None:
+        return FETCHED / "engine" if (FETCHED / "engine").exists() else None
+
+    @classmethod
+    def is_there(cls) -> bool:
+        return cls.programs() is not None or _are_installed("docker", "dockerd", "containerd")
 
     def processes(self) -> list[int]:
         return [pid for pid in self._cell.processes() if _program(pid).startswith(("dockerd", "containerd", "docker-proxy"))]
@@ -105,9 +116,22 @@ class Docker(Engine):
         self._cell.close()
 
 
+class InstalledDocker(Docker):
+    """Debian's docker.io, beside the fetched one."""
+
+    name = "docker.io"
+
+    @classmethod
+    def programs(cls) -> Path | None:
+        return None
+
+    @classmethod
+    def is_there(cls) -> bool:
+        return Docker.programs() is not None and _are_installed("docker", "dockerd", "containerd")
+
+
 class Podman(Engine):
     name = "podman"
-    programs = ("podman", "crun", "conmon")
 
     def __init__(self, home: Path) -> None:
         self.socket = home / "podman.sock"
@@ -119,6 +143,10 @@ class Podman(Engine):
         self.command = [*self._cell.enter, *podman]
         _await(self)
 
+    @classmethod
+    def is_there(cls) -> bool:
+        return _are_installed("podman", "crun", "conmon")
+
     def processes(self) -> list[int]:
         return [pid for pid in self._cell.processes() if _program(pid).startswith(("podman", "conmon"))]
 
@@ -129,11 +157,17 @@ class Podman(Engine):
         self._cell.close()
 
 
-PEERS: tuple[type[Docker | Podman], ...] = (Docker, Podman)
+PEERS: tuple[type[Docker | Podman], ...] = (Docker, InstalledDocker, Podman)
 
 
 def installed() -> list[type[Docker | Podman]]:
-    return [peer for peer in PEERS if all(shutil.which(program) for program in peer.programs)]
+    return [peer for peer in PEERS if peer.is_there()]
+
+
+def docker_client() -> str:
+    """One docker CLI for engines that are compared by it."""
+    fetched = FETCHED / "bin" / "docker"
+    return str(fetched) if fetched.exists() else "docker"
 
 
 class Api:
@@ -173,6 +207,10 @@ def _await(engine: Engine) -> None:
         else:
             api.close()
             return
+
+
+def _are_installed(*programs: str) -> bool:
+    return all(shutil.which(program) for program in programs)
 
 
 def _program(pid: int) -> str:

@@ -127,7 +127,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="atb-", dir="/tmp") as name, contextlib.ExitStack() as stack:
         top = Path(name)
         engines = [(Classic(stack.enter_context(atoll(top, "a"))[0]), [])]
-        if options.peers and all(shutil.which(program) for program in Docker.programs):
+        if options.peers and Docker.is_there():
             docker = Docker(stack.enter_context(home(top, "docker")))
             stack.callback(docker.close)
             engines.append((Classic(docker), docker.enter))
