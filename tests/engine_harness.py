@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -40,8 +41,10 @@ ATOLL = str(Path(sys.executable).parent / "atoll")
 
 
 class EngineDaemon:
-    def __init__(self, instance: Instance, environ: dict[str, str] | None = None) -> None:
+    def __init__(self, instance: Instance, environ: dict[str, str] | None = None, through: Sequence[str] = ()) -> None:
+        """`through` is a command that starts the one that follows it, somewhere else."""
         self.instance = instance
+        self._through = through
         self.environ = {**os.environ, "ATOLL_HOME": str(instance.home), "DOCKER_HOST": self.url, "DOCKER_BUILDKIT": "0", **(environ or {})}
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -50,7 +53,7 @@ class EngineDaemon:
         return f"unix://{self.instance.engine_socket}"
 
     def start(self) -> None:
-        self.process = subprocess.Popen([sys.executable, "-m", "atoll.node.daemon"], env=self.environ)
+        self.process = subprocess.Popen([*self._through, sys.executable, "-m", "atoll.node.daemon"], env=self.environ)
         end = time.monotonic() + READY_S
         while not self._answers():
             assert self.process.poll() is None, f"the daemon ended with {self.process.returncode}"

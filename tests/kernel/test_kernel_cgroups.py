@@ -16,6 +16,7 @@ MOUNTINFO = """\
 36 31 0:33 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
 40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
 41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw,nsdelegate
+97 31 0:37 / /copy/sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd
 """
 
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from atoll.errors import NotSupported
-from atoll.kernel import mounts, processes
+from atoll.kernel import chroot, mounts, processes
 from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import mount_options, plain, protocol, rootfs, terminal
 from atoll.runtime.errors import CommandNotExecutable, CommandNotFound, StartFailed
@@ -135,7 +135,10 @@ def _begin(to: Target, spec: Mapping[str, Any] | None) -> None:
                 "use the runtime atoll"
             )
     os.umask(0o022)
+    in_chroot = chroot.is_inside()
     processes.unshare(processes.NEWNS)
+    if in_chroot:
+        chroot.become_root()
     mounts.propagate("/", mounts.MS_SLAVE)
     layout = to.cgroup.layout
     if to.name in _HIDES_UNIFIED and layout.mode == "hybrid":

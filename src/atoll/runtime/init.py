@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from atoll.errors import AtollError, InvalidInput, NotSupported, SystemFailure
-from atoll.kernel import capabilities, inroot, processes, seccomp
+from atoll.kernel import capabilities, chroot, inroot, processes, seccomp
 from atoll.kernel.cgroups import Cgroup
 from atoll.runtime import confine, program, protocol, reaper, rootfs, sysctls, terminal, users
 from atoll.runtime.constants import INIT, SECCOMP_DIGEST
@@ -37,7 +37,7 @@ class Plan(NamedTuple):
     `stdio` are the descriptors for 0, 1 and 2, None with a terminal. `target` is the pidfd of the container to join. `hooks` is the module
     where the container has hooks, `sync` then the socket to their attendant; `extras` the module where the spec has something for it, and
     `user_namespace` what it made. `runtime` is an external.Target where another runtime does the work, `pid` the main process of the
-    container it has.
+    container it has. `in_chroot`: the keeper's root is not the machine's.
     """
 
     spec: Mapping[str, Any]
@@ -56,6 +56,7 @@ class Plan(NamedTuple):
     sync: socket.socket | None = None
     runtime: Any = None
     pid: int = 0
+    in_chroot: bool = False
 
 
 def run(plan: Plan, body: Any) -> NoReturn:
@@ -76,6 +77,8 @@ def start(plan: Plan) -> NoReturn:
     """A container's first process, born in the namespaces that are new."""
     spec, linux = plan.spec, plan.spec["linux"]
     os.setsid()
+    if plan.in_chroot:
+        chroot.become_root()
     _enter_namespaces(linux.get("namespaces") or ())
     profile = _filter(plan)
     if plan.extras is not None:

@@ -16,7 +16,7 @@ from fcntl import F_SETPIPE_SZ, fcntl, ioctl
 from typing import Any
 
 from atoll.errors import AtollError, InvalidInput, SystemFailure
-from atoll.kernel import processes
+from atoll.kernel import chroot, processes
 from atoll.runtime import init, protocol, sysctls
 from atoll.runtime.complain import complain
 from atoll.runtime.container import Container, Process, Reply
@@ -119,6 +119,7 @@ class Launcher:
         self._loop = loop
         self._cache = cache
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._in_chroot = chroot.is_inside()
 
     def start(self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply) -> Process:
         """Raises AtollError; nothing is left then but the cgroup."""
@@ -224,6 +225,7 @@ class Launcher:
             sync=theirs_of_sync,
             runtime=container.runtime,
             pid=container.main.pid if container.main is not None else 0,
+            in_chroot=self._in_chroot,
         )
         try:
             pid = processes.clone(namespaces, cgroup=unified)

@@ -39,7 +39,7 @@ class Layout(NamedTuple):
     @classmethod
     def discover(cls, mountinfo: str = "/proc/self/mountinfo") -> Layout:
         v1: dict[str, str] = {}
-        named: list[str] = []
+        named: dict[str, str] = {}
         unified = ""
         with open(mountinfo, encoding="utf-8", errors="surrogateescape") as lines:
             for line in lines:
@@ -53,9 +53,9 @@ class Layout(NamedTuple):
                     carried = CONTROLLERS.intersection(words)
                     for controller in carried:
                         v1.setdefault(controller, point)
-                    if not carried and point not in named:
-                        named.append(point)
-        return cls(v1, tuple(named), unified, _unified_controllers(unified))
+                    if not carried:
+                        named.setdefault(next((word for word in words if word.startswith("name=")), point), point)
+        return cls(v1, tuple(dict.fromkeys(named.values())), unified, _unified_controllers(unified))
 
     @property
     def points(self) -> list[str]:
