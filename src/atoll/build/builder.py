@@ -19,7 +19,6 @@ from atoll.build.parser import check_frontend, parse
 from atoll.build.plan import Plan
 from atoll.build.solver import Built, Solver
 from atoll.build.syntax import Dockerfile
-from atoll.build.threads import in_thread, to_its_end
 from atoll.build.transcript import Transcript, at_once, short
 from atoll.build.voices import Narrator
 from atoll.build.wanted import wanted_paths
@@ -27,6 +26,7 @@ from atoll.build.work import Build, Workshop
 from atoll.images import Image, ImageStore, Progress
 from atoll.images import parse as parse_reference
 from atoll.images.room import room
+from atoll.images.threads import in_thread, to_its_end
 
 if TYPE_CHECKING:
     from atoll.build.python.assemble import PythonOptions

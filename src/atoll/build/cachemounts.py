@@ -19,7 +19,7 @@ from typing import Any
 
 from atoll.build.cache import key_of
 from atoll.build.mounts import Mount
-from atoll.build.threads import in_thread, to_its_end
+from atoll.images.threads import in_thread, to_its_end
 
 DATA = "data"
 NAME = "id"

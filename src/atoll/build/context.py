@@ -20,11 +20,11 @@ from atoll.build.lexer import SIZE_MAX
 from atoll.build.newlayer import DIRECTORY_MODE
 from atoll.build.remote import download
 from atoll.build.sources import CONTEXT, Source, Tree, directory_tree
-from atoll.build.threads import in_thread
 from atoll.errors import InvalidInput, NotFound
 from atoll.images.bridge import consume
 from atoll.images.compression import decompress
 from atoll.images.extract import Policy, extract_tar
+from atoll.images.threads import in_thread
 from atoll.kernel.openat2 import open_in_root
 
 IGNORE_FILE_MAX = 1 << 20  # bytes

@@ -26,11 +26,11 @@ from atoll.build.remote import Checksum, download
 from atoll.build.sources import LeaveOut, Source, directory_tree, merged_tree
 from atoll.build.state import State
 from atoll.build.syntax import Heredoc, Instruction
-from atoll.build.threads import in_thread
 from atoll.build.words import Expander
 from atoll.build.work import Site
 from atoll.errors import InvalidInput
 from atoll.images import Layer
+from atoll.images.threads import in_thread
 
 DOCUMENT_MODE = 0o644
 URL_MODE = 0o600  # the reference builder's for what ADD fetches

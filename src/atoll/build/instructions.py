@@ -20,11 +20,11 @@ from atoll.build.running import run
 from atoll.build.sources import merged_tree
 from atoll.build.state import State
 from atoll.build.syntax import DockerfileError, Instruction
-from atoll.build.threads import in_thread
 from atoll.build.work import Site
 from atoll.errors import InvalidInput
 from atoll.images import Layer
 from atoll.images.tar import Kind
+from atoll.images.threads import in_thread
 
 EXPANDED = frozenset({"ADD", "COPY", "ENV", "EXPOSE", "LABEL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR", "HEALTHCHECK"})
 

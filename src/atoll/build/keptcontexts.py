@@ -20,7 +20,7 @@ import orjson
 
 from atoll.build.cache import key_of
 from atoll.build.newlayer import DIRECTORY_MODE
-from atoll.build.threads import in_thread
+from atoll.images.threads import in_thread
 from atoll.kernel.openat2 import open_in_root
 
 TREE, RECORD, NAME = "tree", "record", "name"

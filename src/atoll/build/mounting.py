@@ -21,11 +21,11 @@ from atoll.build.mounts import CLIENTS, Mount
 from atoll.build.newlayer import layer_of
 from atoll.build.sources import Source, Tree, merged_tree
 from atoll.build.state import State
-from atoll.build.threads import in_thread
 from atoll.build.work import Build, Site
 from atoll.errors import InvalidInput
 from atoll.images import Layer
 from atoll.images.tar import Kind
+from atoll.images.threads import in_thread
 
 KERNELS = ("/dev/", "/proc/", "/sys/")  # file systems of the container's own, where mount points leave no trace
 

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from atoll.build.threads import in_thread
 from atoll.errors import DigestMismatch, Forbidden, InvalidInput, LimitExceeded, NotFound, Unavailable
+from atoll.images.threads import in_thread
 from atoll.units import NS
 
 SIZE_MAX = 10 << 30  # bytes

@@ -26,11 +26,11 @@ from atoll.build.options import Options
 from atoll.build.sources import LeaveOut, Source, Tree, merged_tree
 from atoll.build.state import State
 from atoll.build.syntax import Instruction
-from atoll.build.threads import in_thread
 from atoll.build.voices import Voice
 from atoll.build.words import Expander
 from atoll.errors import AtollError
 from atoll.images import ImageStore, Layer
+from atoll.images.threads import in_thread
 
 DIGESTS_MAX = 10_000
 

@@ -19,7 +19,6 @@ from typing import Any
 
 from atoll.build.client import SOCKET
 from atoll.build.executor import Bind, Memory, Merged, Output, Ran, Secret, Step, StepMount, credentials
-from atoll.build.threads import in_thread, to_its_end
 from atoll.engine.containers.changes import OURS
 from atoll.engine.containers.containers import Containers
 from atoll.engine.names import new_id
@@ -28,6 +27,7 @@ from atoll.engine.services import Services
 from atoll.engine.streams import Session
 from atoll.errors import NotFound, SystemFailure
 from atoll.images import Image, Progress, parse
+from atoll.images.threads import in_thread, to_its_end
 from atoll.kernel import mounts
 from atoll.kernel.detached import mount_overlay
 from atoll.runtime import ExitStatus

@@ -22,8 +22,8 @@ from atoll.build.buildkit.upload import POSTED, Posted, is_upload, pulled
 from atoll.build.context import IGNORE_FILE_MAX, fetched, leave_out_ignored, read_dockerfile, unpack_into, unpacked
 from atoll.build.ignore import Ignore
 from atoll.build.sources import CONTEXT, Tree, directory_tree
-from atoll.build.threads import in_thread
 from atoll.build.work import Workshop
+from atoll.images.threads import in_thread
 
 IGNORE_FILE = ".dockerignore"
 

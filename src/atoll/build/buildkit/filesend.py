@@ -26,8 +26,8 @@ from atoll.build.buildkit.filesync import (
 from atoll.build.buildkit.grpc import OutgoingCall
 from atoll.build.buildkit.sessions import Session
 from atoll.build.sources import Tree, merged_tree
-from atoll.build.threads import in_thread
 from atoll.errors import InvalidInput
+from atoll.images.threads import in_thread
 from atoll.kernel.openat2 import open_in_root
 
 METHOD = "/moby.filesync.v1.FileSend/DiffCopy"

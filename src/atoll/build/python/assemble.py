@@ -29,11 +29,11 @@ from atoll.build.python.target import Target
 from atoll.build.python.wheel import PREFIX, Environment
 from atoll.build.python.wheelhouse import Wheelhouse
 from atoll.build.sources import Source, Tree, merged_tree
-from atoll.build.threads import in_thread
 from atoll.build.work import Workshop
 from atoll.errors import InvalidInput
 from atoll.images import Image, Layer, Progress
 from atoll.images.extract import Extractor, Policy
+from atoll.images.threads import in_thread
 from atoll.units import timestamp
 
 FORMAT = 1  # part of every key: raised when the same wheel comes to give another layer

@@ -1,4 +1,4 @@
-"""Work that must not be left half done when a build is cancelled: whoever waits for it goes on only after it has ended."""
+"""Work that must not be left half done when whoever asked goes away: the one who waits for it goes on only after it has ended."""
 
 from __future__ import annotations
 
