@@ -6,6 +6,7 @@ from itertools import count
 
 import pytest
 from conformance_api import Api, Refused
+from conformance_definitions import Definitions
 from conformance_plane import Plane
 
 from atoll.client.resources import NAMESPACES
@@ -52,3 +53,10 @@ def namespaces(api):
 @pytest.fixture
 def ns(namespaces):
     return namespaces()
+
+
+@pytest.fixture
+def definitions(api):
+    definitions = Definitions(api)
+    yield definitions
+    definitions.close()

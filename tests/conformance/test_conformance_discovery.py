@@ -3,7 +3,7 @@
 import pytest
 from conformance_api import Refused, until
 
-from atoll.client.resources import CUSTOM_RESOURCE_DEFINITIONS, POD_TEMPLATES, Resource
+from atoll.client.resources import POD_TEMPLATES
 
 AGGREGATED = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
 OLDER = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"
@@ -53,54 +53,28 @@ def test_aggregated_discovery_names_what_plain_discovery_names(api):
         assert {entry["name"] for entry in plain["resources"]} == {*resources, *subresources}
 
 
-@pytest.fixture
-def definitions(api):
-    door = api.at(CUSTOM_RESOURCE_DEFINITIONS)
-    made = []
-
-    def make(group, plural, kind, *versions, scope="Namespaced"):
-        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-        spec = {
-            "group": group,
-            "scope": scope,
-            "names": {"plural": plural, "kind": kind, "singular": kind.lower(), "listKind": f"{kind}List"},
-            "versions": [{"name": name, "served": True, "storage": not index, "schema": schema} for index, name in enumerate(versions)],
-        }
-        door.new(f"{plural}.{group}", spec=spec)
-        made.append(f"{plural}.{group}")
-        door.until(
-            f"{plural}.{group}", lambda crd: "Established" in [c["type"] for c in crd["status"]["conditions"] if c["status"] == "True"]
-        )
-        return [Resource(group, name, plural, scope == "Namespaced", kind) for name in versions]
-
-    yield make
-    for name in made:
-        door.delete(name)
-
-
 @pytest.mark.conformance("[sig-api-machinery] AggregatedDiscovery should support raw aggregated discovery request for CRDs [Conformance]")
 def test_custom_resources_come_into_aggregated_discovery(api, definitions):
-    definitions("aggregated.example.com", "things", "Thing", "v1")
+    (foos,) = definitions.new("Foo")
     listed = api.get("/apis", accept=AGGREGATED)["items"]
-    group = next(item for item in listed if item["metadata"]["name"] == "aggregated.example.com")
+    group = next(item for item in listed if item["metadata"]["name"] == foos.group)
     version = group["versions"][0]
     assert (version["version"], version["freshness"]) == ("v1", "Current")
-    thing = version["resources"][0]
-    assert (thing["resource"], thing["singularResource"], thing["scope"]) == ("things", "thing", "Namespaced")
-    assert thing["responseKind"] == {"group": "aggregated.example.com", "version": "v1", "kind": "Thing"}
+    found = version["resources"][0]
+    assert (found["resource"], found["singularResource"], found["scope"]) == ("foos", "foo", "Namespaced")
+    assert found["responseKind"] == {"group": foos.group, "version": "v1", "kind": "Foo"}
 
 
 @pytest.mark.conformance("[sig-api-machinery] AggregatedDiscovery should support aggregated discovery interface for CRDs [Conformance]")
 def test_custom_resources_of_several_versions_are_discovered_and_forgotten(api, definitions):
-    definitions("two.example.com", "foos", "Foo", "v1", "v2")
-    definitions("two.example.com", "bars", "Bar", "v2", scope="Cluster")
+    group = definitions.group()
+    definitions.new("Foo", ("v1", "v2"), group=group)
+    definitions.new("Bar", ("v2",), group=group, scope="Cluster")
     found = aggregated(api, "/apis")
-    assert list(found["two.example.com", "v1"]) == ["foos"]
-    assert sorted(found["two.example.com", "v2"]) == ["bars", "foos"]
-    api.at(CUSTOM_RESOURCE_DEFINITIONS).patch(
-        "foos.two.example.com", [{"op": "replace", "path": "/spec/versions/1/served", "value": False}], "json"
-    )
-    until(lambda: list(aggregated(api, "/apis")["two.example.com", "v2"]) == ["bars"], "foos leave v2")
+    assert list(found[group, "v1"]) == ["foos"]
+    assert sorted(found[group, "v2"]) == ["bars", "foos"]
+    definitions.door.patch(f"foos.{group}", [{"op": "replace", "path": "/spec/versions/1/served", "value": False}], "json")
+    until(lambda: list(aggregated(api, "/apis")[group, "v2"]) == ["bars"], "foos leave v2")
 
 
 @pytest.mark.conformance("[sig-api-machinery] Discovery should validate PreferredVersion for each APIGroup [Conformance]")

@@ -173,8 +173,7 @@ class InProcessClient:
             raise statuses.no_such_path()
         call = Call(self._user, verb, kind, namespace if kind.namespaced else None, name, subresource or "", field_manager=self._manager)
         if kind.storage_group_version:
-            group, _, version = kind.storage_group_version.rpartition("/")
-            stored = api.core.registry.get(group, version, kind.plural)
+            stored = api.core.registry.stored_as(kind)
             if stored is not None:
                 call.kind, call.served = stored, kind
         wanted = Attributes.of(call, fields)

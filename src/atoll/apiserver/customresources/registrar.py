@@ -123,11 +123,13 @@ class CustomResources:
         self._core.cacher(stored).listen(lambda event: self._look_at(name) if event.deleted and name in self._terminating else None)
         registry = self._core.registry
         versions = {kind.version for kind in kinds}
-        for kind in before.kinds if before else ():
+        for kind in {*before.kinds, before.stored} if before else ():
             if kind.version not in versions:
                 registry.remove(kind.group, kind.version, kind.plural)
         for kind in kinds:
             registry.add(kind)
+        if stored not in kinds:
+            registry.add_unserved(stored)
         if before is None or {kind.version for kind in before.kinds} != versions:
             self._core.cacher(stored).end_watches()
         self._served[name] = _Served(spec, stored, kinds)
@@ -138,7 +140,7 @@ class CustomResources:
         served = self._served.pop(name, None)
         if served is None:
             return
-        for kind in served.kinds:
+        for kind in {*served.kinds, served.stored}:
             self._core.registry.remove(kind.group, kind.version, kind.plural)
             self._forget(kind.group, kind.version)
         self._core.caches.close(served.stored)

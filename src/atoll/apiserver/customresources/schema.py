@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from atoll.apiserver.customresources.cel_rules import RuleRunner
+from atoll.apiserver.customresources.defaults import fill_defaults
 from atoll.apiserver.customresources.nodes import Node, compile_schema
 from atoll.apiserver.customresources.openapi import published
 from atoll.apiserver.customresources.prune import clean_metadata, prune
@@ -92,6 +93,14 @@ class CustomSchema:
             return Outcome(obj)
         own: dict[str, Any] = {name: obj[name] for name in ("kind", "apiVersion") if name in obj}
         return Outcome({**own, "metadata": metadata, **pruned}, unknown=tuple(unknown))
+
+    def restored(self, obj: dict[str, Any]) -> dict[str, Any]:
+        pruned = self.validate(obj).object or obj
+        if not self.root.has_defaults:
+            return pruned
+        filled: dict[str, Any] = orjson.loads(orjson.dumps(pruned))
+        fill_defaults(self.root, filled)
+        return pruned if filled == pruned else filled
 
     def missing(self, obj: Mapping[str, Any]) -> list[Cause]:
         return []  # told by the rules, with all else that is wrong

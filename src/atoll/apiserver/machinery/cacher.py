@@ -59,6 +59,7 @@ class Cacher:
         self._store = store
         self._head = orjson.dumps({"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}})[:-2]
         self._items: dict[str, Item] = {}
+        self._as_stored: dict[str, bytes] = {}  # of the items that are read as something else than they were written
         self._keys: list[str] | None = None
         self._ring: list[Event] = []
         self._floor = store.revision  # the ring is complete above this revision
@@ -163,6 +164,8 @@ class Cacher:
         """Take in one acknowledged write. The payload, where there is one, is the object, from now on ours."""
         key = change.key[len(self.prefix) :]
         previous = self._items.get(key)
+        if self._as_stored:
+            self._as_stored.pop(key, None)
         if change.value is not None:
             obj = change.payload if isinstance(change.payload, dict) else orjson.loads(change.value)
             item = self._item(key, obj, change.value, change.revision)
@@ -201,6 +204,14 @@ class Cacher:
         self._keys = None
         self.last_change = other.last_change
 
+    def reread(self, kind: Kind) -> None:
+        """The kind's schema has changed: what is stored is read by the new one."""
+        self.kind = kind
+        for item in list(self._items.values()):
+            stored = self._as_stored.pop(item.key, None)
+            if stored is not None or kind.schema.restored(item.obj) is not item.obj:
+                self._put(item.key, stored or self.encode(item.obj), item.revision)
+
     def wake(self) -> None:
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
@@ -209,22 +220,33 @@ class Cacher:
     def load(self, records: Iterable[Record]) -> None:
         """The present state at start."""
         for record in records:
-            item = self._load(record)
-            self._items[item.key] = item
+            self._put(record.key[len(self.prefix) :], record.value, record.revision)
         self._keys = None
+
+    def _put(self, key: str, stored: bytes, revision: int) -> None:
+        obj, read = self._read(stored)
+        if read is not stored:
+            self._as_stored[key] = stored
+        self._items[key] = self._item(key, obj, read, revision)
 
     def as_of(self, item: Item, revision: int) -> Item:
         """The same object under a later revision, as deletions and departures from a selection are told."""
         return self._moved(item, revision)
 
     def _load(self, record: Record) -> Item:
-        return self._item(record.key[len(self.prefix) :], orjson.loads(record.value), record.value, record.revision)
+        return self._item(record.key[len(self.prefix) :], *self._read(record.value), record.revision)
+
+    def _read(self, stored: bytes) -> tuple[Object, bytes]:
+        """What was written as it reads by the kind's schema of today. Of another version's fields the schema knows nothing."""
+        obj: Object = orjson.loads(stored)
+        restored = self.kind.schema.restored(obj) if obj["apiVersion"] == self.kind.api_version else obj
+        return (obj, stored) if restored is obj else (restored, self.encode(restored))
 
     def _recall(self, past: Past) -> Event:
         key = past.key[len(self.prefix) :]
-        before = self._item(key, orjson.loads(past.before), past.before, past.before_revision) if past.before is not None else None
+        before = self._item(key, *self._read(past.before), past.before_revision) if past.before is not None else None
         if past.value is not None:
-            return Event(past.revision, self._item(key, orjson.loads(past.value), past.value, past.revision), before, False)
+            return Event(past.revision, self._item(key, *self._read(past.value), past.revision), before, False)
         if before is None:
             raise Unavailable(f"the history of {past.key} is broken at revision {past.revision}: its last value is missing")
         return Event(past.revision, self._moved(before, past.revision), before, True)
@@ -290,7 +312,7 @@ class Caches:
         prefix = kind.prefix
         present = self._cachers.get(prefix)
         if present is not None and (before is None or before.api_version == kind.api_version):
-            present.kind = kind
+            present.reread(kind)
             return
         cacher = self._cachers[prefix] = Cacher(kind, self._store)
         if present is not None:

@@ -79,6 +79,10 @@ class Schema(Protocol):
         """What stands at a field path. List items and map values are stepped into with "*": ("spec", "containers", "*", "ports")."""
         ...
 
+    def restored(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """A stored object as it is read now: the same one, unless the schema has come to other defaults or fields since it was written."""
+        ...
+
     def publish(self, reference: Callable[[str], dict[str, Any]]) -> dict[GroupVersionKind, tuple[str, dict[str, Any]]]:
         """Types OpenAPI has to carry beside the built-in ones, with their full names. `reference` gives a {"$ref": ...} to one of those."""
         ...
@@ -157,6 +161,7 @@ class KindRegistry:
     def __init__(self, kinds: Iterable[Kind] = ()) -> None:
         self._by_resource: dict[tuple[str, str, str], Kind] = {}
         self._by_gvk: dict[GroupVersionKind, Kind] = {}
+        self._unserved: dict[tuple[str, str, str], Kind] = {}
         for kind in kinds:
             self.add(kind)
 
@@ -172,7 +177,13 @@ class KindRegistry:
         self._by_resource[kind.group, kind.version, kind.plural] = kind
         self._by_gvk[kind.gvk] = kind
 
+    def add_unserved(self, kind: Kind) -> None:
+        """A version that nobody may ask for, and that objects of the others are stored as."""
+        self.remove(kind.group, kind.version, kind.plural)
+        self._unserved[kind.group, kind.version, kind.plural] = kind
+
     def remove(self, group: str, version: str, plural: str) -> Kind | None:
+        self._unserved.pop((group, version, plural), None)
         kind = self._by_resource.pop((group, version, plural), None)
         if kind:
             self._by_gvk.pop(kind.gvk, None)
@@ -180,6 +191,13 @@ class KindRegistry:
 
     def get(self, group: str, version: str, plural: str) -> Kind | None:
         return self._by_resource.get((group, version, plural))
+
+    def stored_as(self, kind: Kind) -> Kind | None:
+        """What the objects of `kind` are stored as: itself, for most. None where it has just gone."""
+        if not kind.storage_group_version:
+            return kind
+        group, _, version = kind.storage_group_version.rpartition("/")
+        return self.get(group, version, kind.plural) or self._unserved.get((group, version, kind.plural))
 
     def by_gvk(self, group: str, version: str, kind: str) -> Kind | None:
         return self._by_gvk.get(GroupVersionKind(group, version, kind))

@@ -75,6 +75,9 @@ class BuiltinSchema:
     def patch_meta(self, path: tuple[str, ...]) -> ListMeta:
         return _patch_meta(self.type, path)
 
+    def restored(self, obj: dict[str, Any]) -> dict[str, Any]:
+        return obj
+
     def publish(self, reference: Callable[[str], dict[str, Any]]) -> dict[GroupVersionKind, tuple[str, dict[str, Any]]]:
         return {}
 
