@@ -1,10 +1,13 @@
 """Examples of the docker CLI's reference pages whose outcome is easily got wrong: run, exec, logs, cp, events, stats, inspect and ps."""
 
 import json
+import os
 import re
 import time
 
 import pytest
+
+from atoll.kernel.cgroups import Cgroup, Layout
 
 
 def run(engine, name, *args):
@@ -68,6 +71,20 @@ def test_run_link_on_the_default_bridge_and_on_another(engine, given):
     engine.docker("network", "connect", "given", "linked")
     asked = engine.docker("run", "--rm", "--network", "given", "--link", "linked:other", "busybox", "nslookup", "other").stdout
     assert "Address: 10.214.8." in asked
+
+
+def test_run_below_a_cgroup_of_the_users(engine):
+    parent = Cgroup(Layout.discover(), f"/given-{engine.instance.id}")
+    name = parent.path.removeprefix("/")  # a relative one is taken from the top, too
+    identity = run(engine, "below", "--cgroup-parent", name, "-m", "64m")
+    group = Cgroup(parent.layout, f"{parent.path}/{identity}")
+    assert len(group.pids()) == 2
+    assert group.stats()["memory"]["limit"] == 64 << 20
+    assert engine.docker("exec", "below", "sh", "-c", "sort -u -t: -k3 /proc/self/cgroup | cut -d: -f3").stdout == "/\n"
+    assert engine.docker("inspect", "-f", "{{.HostConfig.CgroupParent}}", "below").stdout == f"{name}\n"
+    engine.docker("rm", "-f", "below")
+    assert not any(os.path.exists(directory) for _, directory in group.directories())
+    assert parent.remove()  # as in Docker, it stays
 
 
 def test_init_hides_what_it_is_made_of(engine):

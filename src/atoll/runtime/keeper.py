@@ -21,6 +21,7 @@ from atoll.runtime import launch, protocol, renewal
 from atoll.runtime.adoption import adopt, close_others
 from atoll.runtime.complain import complain
 from atoll.runtime.connection import Connection
+from atoll.runtime.distant import DistantGroups
 from atoll.runtime.foundation import Foundation, inherit, lay, leave_group, remove_group
 from atoll.runtime.holder import DEATH, ENDED, RENEW, Holder, wait_status
 from atoll.runtime.journal import Journal
@@ -53,7 +54,7 @@ class Keeper:
         for directory in (os.path.dirname(cache), cache):
             _make_private(directory)  # here and not by the first child, which works without a umask
         journal = Journal(foundation.journal)
-        self._life = Life(self.loop, self._broadcast)
+        self._life = Life(self.loop, self._broadcast, DistantGroups(home, f"/atoll-{instance_id}"))
         self._operations = Operations(self._layout, instance_id, launch.Launcher(self.loop, cache), journal, self._life)
         adopt(records, self.loop, self._life, journal, self._operations.make, holder)
         self._listener = foundation.listener

@@ -339,10 +339,14 @@ def resize(terminal: int, rows: int, columns: int) -> None:
 
 
 def cgroup_path(instance_id: str, container_id: str, spec: Mapping[str, Any]) -> str:
-    """Below the instance's own group, whatever the spec asks for: what an instance leaves behind must be findable."""
+    """An absolute path is taken from the hierarchies' roots, a relative one from the instance's own group (OCI config-linux, Cgroups
+    Path). Raises InvalidInput.
+    """
     asked = str(spec["linux"].get("cgroupsPath") or container_id)
-    parts = [part for part in asked.replace(":", "/").split("/") if part not in ("", ".", "..")]
-    return "/".join(("", f"atoll-{instance_id}", *parts))
+    path = os.path.normpath(f"/{asked.replace(':', '/')}").replace("//", "/")  # no ".." leads above a root
+    if path == "/" or not path.isprintable():
+        raise InvalidInput(f"linux.cgroupsPath {asked!r} names no group of the container's own")
+    return path if asked.startswith("/") else f"/atoll-{instance_id}{path}"
 
 
 def _namespaces(asked: Any) -> tuple[int, str]:

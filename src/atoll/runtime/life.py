@@ -15,7 +15,9 @@ from atoll.errors import SystemFailure
 from atoll.kernel import pidfd
 from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import protocol
+from atoll.runtime.complain import complain
 from atoll.runtime.container import Container, Process
+from atoll.runtime.distant import DistantGroups
 from atoll.runtime.exit_files import ExitFiles
 from atoll.runtime.groups import Groups
 from atoll.runtime.loop import READ, Loop
@@ -28,9 +30,10 @@ TOLD_S, STEP_S = 0.2, 0.01
 class Life:
     """Every container and process of the keeper."""
 
-    def __init__(self, loop: Loop, broadcast: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, loop: Loop, broadcast: Callable[[dict[str, Any]], None], distant: DistantGroups) -> None:
         self.containers: dict[str, Container] = {}
         self.groups = Groups(loop)
+        self.distant = distant
         self.exit_files = ExitFiles(loop)
         self.helpers: dict[int, Callable[[], None]] = {}  # what follows the end of a child that is nobody's process
         self.broadcast = broadcast
@@ -49,6 +52,8 @@ class Life:
                 names.update(entry.name for entry in os.scandir(point + top) if entry.is_dir())
         for name in names.difference(known, kept):
             self.groups.end(Cgroup(layout, f"{top}/{name}"))
+        for path in set(self.distant.listed()).difference(container.cgroup.path for container in self.containers.values()):
+            self.groups.end(Cgroup(layout, path))
 
     def kill_all(self, on_done: Callable[[], None]) -> None:
         """End every container; `on_done` when the last has ended."""
@@ -210,6 +215,15 @@ class Life:
         if container.log is not None:
             container.log.close()
         self.groups.end(container.cgroup)
+        self.forget_group(container)
+
+    def forget_group(self, container: Container) -> None:
+        """Of a container that is known no more."""
+        if self.distant.is_distant(container.cgroup.path):
+            try:
+                self.distant.keep(other.cgroup.path for other in self.containers.values())
+            except OSError as error:  # a full disk, say: the next keeper will look for a group that is gone
+                complain(f"the list of cgroups outside the instance's own is not up to date: {error}")
 
     def _finish(self, process: Process, status: int) -> None:
         """A process that was started has ended."""

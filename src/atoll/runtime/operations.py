@@ -60,6 +60,8 @@ class Operations:
         if self.life.groups.after(path, lambda: self.handle({**request, "attach": list(held)}, list(held.values()), reply)):
             ends.clear()  # what a dead keeper has left there has still to end
             return None
+        if self.life.distant.is_distant(path):
+            self._claim(path)
         self.life.exit_files.discard(bundle)
         container = self.make(request, spec, path)
         try:
@@ -78,6 +80,12 @@ class Operations:
             container.log.keep_in(container.main.record)
         self.life.follow(container.main, ends)
         return None
+
+    def _claim(self, path: str) -> None:
+        """A group outside the instance's own, for a container: it is killed with all that is in it. Raises Conflict."""
+        if Cgroup(self._layout, path).pids():
+            raise Conflict(f"cgroup {path} has processes of others in it: give the container a group of its own")
+        self.life.distant.keep([path, *(container.cgroup.path for container in self.life.containers.values())])
 
     def make(self, request: Request, spec: Mapping[str, Any], path: str) -> Container:
         """A container without processes, as a start asks for it. Raises SystemFailure."""
@@ -203,6 +211,7 @@ class Operations:
             if self.life.containers.pop(container.id, None) is not None and container.main is not None:
                 container.main.forget()
                 self.life.exit_files.forget(container.bundle)
+                self.life.forget_group(container)
             reply({}, None)
 
         if container.has_group:

@@ -82,6 +82,7 @@ def make_spec(
         rlimits=rlimits(host, settings),
         resources=from_host_config(host),
         oom_score_adj=host["OomScoreAdj"],
+        cgroups_path=f"/{host['CgroupParent']}/{container.id}" if host["CgroupParent"] else "",
         annotations=host["Annotations"],
         init=bool(host["Init"]),
     )

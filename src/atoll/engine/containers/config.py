@@ -2,7 +2,7 @@
 
 Three tables name Docker's fields, their kinds and their defaults; what comes out has each field once, so nothing further down asks "is it
 there?" and inspect shows what Docker shows. A field of the wrong type is the client's error (400) that names it; unknown fields are passed
-over, as Docker does. What Atoll cannot do (another log driver, a cgroup parent) is refused here, not at start.
+over, as Docker does. What Atoll cannot do (another log driver) is refused here, not at start.
 """
 
 from __future__ import annotations
@@ -271,8 +271,8 @@ def check_resources(host: Mapping[str, Any]) -> None:
     """Docker's rules on limits that go together. Raises InvalidInput with Docker's words, NotSupported."""
     if host["CpuRealtimePeriod"] or host["CpuRealtimeRuntime"]:
         raise NotSupported("real-time scheduling limits (CpuRealtimePeriod, CpuRealtimeRuntime) are not supported")
-    if host["CgroupParent"]:
-        raise NotSupported("a cgroup parent is not supported: every container has its group below its instance's own")
+    if not host["CgroupParent"].isprintable():
+        raise InvalidInput(f"invalid cgroup parent {host['CgroupParent']!r}: it must be a path")
     from_host_config(host)
     if host["Memory"] < 0:
         raise InvalidInput("Minimum memory limit allowed is 6MB")
