@@ -31,7 +31,8 @@ class ApiServerConfig:
     `kubelet_cert`, `kubelet_key` and `kubelet_ca` are for calls to kubelets. `service_account_key` (private, RSA or EC P-256) signs
     service-account tokens. `cluster_ca` is handed out as kube-root-ca.crt by its controller; the server itself does not read it.
     `authentication` is an AuthenticationConfiguration: issuers of OpenID Connect, and who may be anonymous. `front_proxy_ca` signs the
-    certificates of proxies that name their users in headers, `front_proxy_names` are the common names these may have.
+    certificates of proxies that name their users in headers, `front_proxy_names` are the common names these may have. `proxy_client` are
+    certificate and key by which aggregated API servers know this one as such a proxy.
     `audit_policy` (audit.k8s.io/v1 Policy) says what goes into `audit_log`; both or neither.
     """
 
@@ -55,6 +56,7 @@ class ApiServerConfig:
     authentication: Path | None = None
     front_proxy_ca: Path | None = None
     front_proxy_names: tuple[str, ...] = ()
+    proxy_client: tuple[Path, Path] | None = None
     audit_policy: Path | None = None
     audit_log: Path | None = None
     audit_log_megabytes: int = 100

@@ -15,6 +15,8 @@ import orjson
 
 from atoll import errors
 from atoll.apiserver import parameters
+from atoll.apiserver.aggregation.aggregator import Aggregator
+from atoll.apiserver.aggregation.remote import Remote
 from atoll.apiserver.api import Api
 from atoll.apiserver.audit.record import Auditor, Record
 from atoll.apiserver.auth.authenticate import Authenticator
@@ -33,7 +35,7 @@ from atoll.apiserver.machinery.decode import Decoded, decode
 from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.apiserver.machinery.negotiate import Form, negotiate
 from atoll.apiserver.metrics import Metrics
-from atoll.apiserver.route import Target, resource_target
+from atoll.apiserver.route import Target, foreign_attributes, resource_target
 from atoll.apiserver.site import Site
 from atoll.apiserver.streams.proxy import STREAMED, Streams
 from atoll.apiserver.verbs.delete import DeleteOptions
@@ -85,8 +87,10 @@ class Pipeline:
         streams: Streams,
         metrics: Metrics,
         fairness: Fairness,
+        aggregator: Aggregator,
         auditor: Auditor | None = None,
     ) -> None:
+        self._aggregator = aggregator
         self._auditor = auditor
         self._fairness = fairness
         self._lane = Lane()
@@ -139,6 +143,9 @@ class Pipeline:
             user = self._authenticator.authenticate(request)
         asking, user = user, impersonate(user, request, self._authorizer)
         segments = request.segments
+        remote = self._aggregator.find(segments)
+        if remote is not None:
+            return await self._pass_on(remote, asking, user, request, seen)
         target = resource_target(self._registry, segments) if segments[0] in ("api", "apis") else None
         if target is None:
             return await self._describe(asking, user, request, seen)
@@ -168,6 +175,24 @@ class Pipeline:
             if call.verb in ("delete", "deletecollection"):
                 return await self._delete(call, request)
             return await self._write(call, request)
+        finally:
+            if ticket is not None:
+                flow.level.give(ticket)
+
+    async def _pass_on(self, remote: Remote, asking: User, user: User, request: Request, seen: Seen) -> Response | None:
+        """What another server answers; whether the user may ask is settled here."""
+        wanted = foreign_attributes(request)
+        if seen.record is not None:
+            seen.record.identify(asking, user, None, wanted.verb)
+        asked = (
+            Asked(wanted.verb, path=request.path) if wanted.path else Asked(wanted.verb, wanted.group, wanted.resource, wanted.namespace)
+        )
+        flow = seen.flow = self._fairness.flow(user, asked)
+        is_long = wanted.verb == "watch" or request.upgrade_token is not None  # it would hold a seat for ever
+        ticket = None if flow.level.is_exempt or is_long else flow.level.take(1) or await flow.level.wait(flow.key, 1)
+        try:
+            self._authorise(user, wanted, seen.record)
+            return await remote.serve(request, user)
         finally:
             if ticket is not None:
                 flow.level.give(ticket)

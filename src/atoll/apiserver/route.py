@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.kind import Kind, KindRegistry
+from atoll.http import Request
 
 
 class Target(NamedTuple):
@@ -20,6 +22,31 @@ class Target(NamedTuple):
 
 
 NAMESPACE_SUBRESOURCES = ("status", "finalize")
+
+
+_VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+
+
+def foreign_attributes(request: Request) -> Attributes:
+    """What is asked of a resource that another server serves, by the form of the path alone (apiserver's RequestInfo)."""
+    segments = [part for part in request.segments if part]
+    if len(segments) < 4 or segments[0] != "apis":
+        return Attributes(request.method.lower(), path=request.path)
+    group, rest = segments[1], segments[3:]
+    verb = _VERBS.get(request.method, "")
+    if rest[0] in ("watch", "proxy") and len(rest) > 1:
+        verb, rest = rest[0], rest[1:]
+    namespace = ""
+    if rest[0] == "namespaces" and len(rest) > 1:
+        namespace = rest[1]
+        if len(rest) > 2:
+            rest = rest[2:]
+    name = rest[1] if len(rest) > 1 else ""
+    if not name and verb == "get":
+        verb = "watch" if request.query.flag("watch") else "list"
+    elif not name and verb == "delete":
+        verb = "deletecollection"
+    return Attributes(verb, group, "/".join((rest[0], *rest[2:3])), namespace, name)
 
 
 def resource_target(registry: KindRegistry, segments: tuple[str, ...]) -> Target | None:

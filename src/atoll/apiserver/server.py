@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from atoll.apiserver.admission.chain import AdmissionChain
 from atoll.apiserver.admission.policies.status import tell_type_checks
+from atoll.apiserver.aggregation.aggregator import Aggregator
 from atoll.apiserver.allocate import ServiceAddresses
 from atoll.apiserver.api import Api
 from atoll.apiserver.audit.log import AuditLog
@@ -56,6 +57,7 @@ class ApiServer:
         self._api: Api | None = None
         self._authorizer: Authorizer | None = None
         self._auditor: Auditor | None = None
+        self._aggregator: Aggregator | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -101,21 +103,25 @@ class ApiServer:
         fairness = Fairness(core, config.max_in_flight)
         self._auditor = _auditor(config)
         metrics = Metrics(registry, caches, fairness, core.clock())
-        discovery, openapi = Discovery(registry, address), OpenApi(registry)
+        aggregator = self._aggregator = Aggregator(self._api, config.proxy_client)
+        discovery, openapi = Discovery(registry, address, aggregator.foreign), OpenApi(registry)
         site = Site(discovery, openapi, tokens, {"store": lambda: store.problem}, metrics)
         self._pipeline = Pipeline(
-            registry, self._api, authenticator, authorizer, site, Streams(core, config), metrics, fairness, self._auditor
+            registry, self._api, authenticator, authorizer, site, Streams(core, config), metrics, fairness, aggregator, self._auditor
         )
 
         def forget(group: str, version: str) -> None:
             discovery.forget()
             openapi.forget(group, version)
+            aggregator.look_again()
 
         custom = CustomResources(self._api, forget)
         await custom.load()
         await bootstrap(self._api)
         await publish_authentication(self._api, config)
+        aggregator.start(discovery, openapi)
         self._tasks.append(asyncio.create_task(custom.run(), name="custom resources"))
+        self._tasks.append(asyncio.create_task(aggregator.run(), name="API services"))
         self._tasks.append(asyncio.create_task(tell_dangling(self._api), name="flow schemas"))
         self._tasks.append(asyncio.create_task(tell_type_checks(self._api), name="admission policies"))
         self._tasks.append(asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry"))
@@ -135,6 +141,8 @@ class ApiServer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._aggregator is not None:
+            await self._aggregator.close()
         if self._auditor is not None:
             self._auditor.close()
         if self._store is not None:

@@ -8,12 +8,15 @@ from atoll.cluster.pki import Leaf, Pki
 from atoll.cluster.settings import ClusterSettings
 from atoll.config import Instance
 
+FRONT_PROXY = "front-proxy-client"  # kubeadm's common name
+
 
 class Certificates:
     """Files below cluster/pki; each is made when first asked for."""
 
     def __init__(self, instance: Instance, settings: ClusterSettings) -> None:
         self._pki = Pki(instance.cluster / "pki")
+        self._front_proxies = Pki(instance.cluster / "pki" / "front-proxy", "front-proxy-ca")
         self._settings = settings
 
     @property
@@ -34,6 +37,15 @@ class Certificates:
     def kubelet_client(self) -> tuple[Path, Path]:
         """The API server's own, for calls to kubelets."""
         return self._pki.leaf(Leaf("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",)))
+
+    @property
+    def front_proxy_authority(self) -> Path:
+        """Signs who may name users by headers; an authority of its own, or every client certificate could."""
+        return self._front_proxies.ca
+
+    def front_proxy(self) -> tuple[Path, Path]:
+        """The API server's own, for calls to aggregated API servers."""
+        return self._front_proxies.leaf(Leaf("front-proxy-client", FRONT_PROXY))
 
     def admin(self) -> tuple[Path, Path]:
         return self._pki.leaf(Leaf("admin", "kubernetes-admin", ("system:masters",)))

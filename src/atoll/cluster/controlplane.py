@@ -17,7 +17,7 @@ from atoll import process
 from atoll.apiserver import ApiServerConfig, InProcessClient, serve
 from atoll.client.factory import InformerFactory
 from atoll.cluster import policies
-from atoll.cluster.certificates import Certificates
+from atoll.cluster.certificates import FRONT_PROXY, Certificates
 from atoll.cluster.defaults import create_defaults
 from atoll.cluster.resources import collected_resources
 from atoll.cluster.roles import mark_control_plane
@@ -50,6 +50,9 @@ def api_config(instance: Instance, settings: ClusterSettings) -> ApiServerConfig
         kubelet_key=kubelet_key,
         kubelet_ca=certificates.authority,
         service_cidr=settings.services,
+        front_proxy_ca=certificates.front_proxy_authority,
+        front_proxy_names=(FRONT_PROXY,),
+        proxy_client=certificates.front_proxy(),
         authentication=policies.kept(instance, policies.AUTHENTICATION),
         audit_policy=policies.kept(instance, policies.AUDIT_POLICY),
         audit_log=instance.logs / policies.AUDIT_LOG,

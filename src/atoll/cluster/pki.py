@@ -37,10 +37,11 @@ class Leaf:
 
 
 class Pki:
-    """Certificates below DIRECTORY, made when first asked for."""
+    """Certificates below DIRECTORY, made when first asked for; NAME is the authority's."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str = "kubernetes") -> None:
         self.directory = directory
+        self._name = name
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._key, self._certificate = self._authority()
 
@@ -74,7 +75,7 @@ class Pki:
             assert isinstance(loaded, ec.EllipticCurvePrivateKey)
             return loaded, x509.load_pem_x509_certificate(self.ca.read_bytes())
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name("kubernetes", ())
+        name = _name(self._name, ())
         usage = x509.KeyUsage(
             digital_signature=True,
             key_encipherment=True,

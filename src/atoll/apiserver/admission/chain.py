@@ -28,7 +28,6 @@ from atoll.apiserver.admission.runtimeclass import apply_runtime_class
 from atoll.apiserver.admission.serviceaccount import give_service_account
 from atoll.apiserver.admission.storage import check_resize, protect_storage
 from atoll.apiserver.admission.tolerations import add_default_tolerations
-from atoll.apiserver.admission.unserved import refuse_unserved
 from atoll.apiserver.admission.webhooks import (
     MUTATING,
     VALIDATING,
@@ -98,8 +97,6 @@ class AdmissionChain:
             return
         restrict_node(core, call, new, old)
         is_new = old is None and not call.subresource
-        if old is None:
-            refuse_unserved(call)
         if is_new:
             check_namespace_lives(core, call)
             self._complete(core, call, new)

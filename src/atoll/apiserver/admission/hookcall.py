@@ -1,28 +1,21 @@
-"""One call of one admission webhook: an AdmissionReview posted to a URL or to a service of the cluster, and its answer read.
-
-A service is called at its cluster IP, which the host reaches as pods do; its certificate must be that of <service>.<namespace>.svc.
-"""
+"""One call of one admission webhook: an AdmissionReview posted (`webhook`), and its answer read."""
 
 from __future__ import annotations
 
 import base64
-import binascii
-import ssl
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery.kind import Kind
-from atoll.errors import AtollError, InvalidInput, StatusError, Unavailable
-from atoll.http import Client
+from atoll.apiserver.webhook import post
+from atoll.errors import AtollError, InvalidInput, StatusError
 
-ANSWER_MAX = 8 * 1024 * 1024
 MaybeObject = Mapping[str, Any] | None
 
 
@@ -38,44 +31,13 @@ class Verdict:
 
 async def ask(core: Core, hook: Mapping[str, Any], call: Call, operation: str, new: MaybeObject, old: MaybeObject) -> Verdict:
     """Raises AtollError saying why the webhook could not be asked or has not answered as it should."""
-    base, target, context, hostname = _address(core, hook.get("clientConfig") or {})
     version = next((each for each in hook.get("admissionReviewVersions") or () if each in ("v1", "v1beta1")), None)
     if version is None:
         raise InvalidInput("webhook does not accept known AdmissionReview versions (v1, v1beta1)")
     review = _review(call, version, operation, new, old)
     seconds = hook.get("timeoutSeconds") or 10
-    body = orjson.dumps(review)
-    separator = "&" if "?" in target else "?"
-    async with Client(base, context, server_hostname=hostname, timeout=seconds) as client:
-        answer = await client.request("POST", f"{target}{separator}timeout={seconds}s", [("Content-Type", "application/json")], body)
-        content = await answer.read(ANSWER_MAX)
-    if answer.status != 200:
-        raise Unavailable(f"the server answered {answer.status}: {content[:200].decode('utf-8', 'replace').strip()}")
+    content = await post(core, hook.get("clientConfig") or {}, orjson.dumps(review), seconds, f"timeout={seconds}s")
     return _verdict(hook["name"], review, content)
-
-
-def _address(core: Core, config: Mapping[str, Any]) -> tuple[str, str, ssl.SSLContext, str | None]:
-    """Base URL, target, TLS, and the name the certificate must have where it is not the URL's host."""
-    try:
-        authority = base64.b64decode(config.get("caBundle") or "", validate=True).decode()
-        context = ssl.create_default_context(cadata=authority) if authority else ssl.create_default_context()
-    except (binascii.Error, UnicodeDecodeError, ssl.SSLError) as error:
-        raise InvalidInput(f"unable to load root certificates: {error}") from None
-    if config.get("url"):
-        url = urlsplit(config["url"])
-        if url.scheme != "https":
-            raise InvalidInput(f"the webhook's url {config['url']!r} is not an https one")
-        return f"https://{url.netloc}", (url.path or "/") + (f"?{url.query}" if url.query else ""), context, None
-    service = config.get("service") or {}
-    name, namespace = service.get("name", ""), service.get("namespace", "")
-    found = core.find("", "v1", "services", name, namespace)
-    if found is None:
-        raise Unavailable(f'service "{name}" not found')
-    address = found.obj["spec"].get("clusterIP")
-    if not address or address == "None":
-        raise Unavailable(f'service "{name}" has no cluster IP to be called at')
-    host = f"[{address}]" if ":" in address else address
-    return f"https://{host}:{service.get('port') or 443}", "/" + (service.get("path") or "").lstrip("/"), context, f"{name}.{namespace}.svc"
 
 
 def admission_request(call: Call, operation: str) -> dict[str, Any]:

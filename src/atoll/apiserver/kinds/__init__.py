@@ -33,7 +33,7 @@ _MODULES = {
     ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): "admissionpolicy:VALIDATING_BINDING",
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): "webhooks:VALIDATING",
     ("apiextensions.k8s.io", "CustomResourceDefinition"): "customresourcedefinition",
-    ("apiregistration.k8s.io", "APIService"): "generic:SEGMENT_NAMED",
+    ("apiregistration.k8s.io", "APIService"): "apiservice",
     ("apps", "DaemonSet"): "daemonset",
     ("apps", "Deployment"): "deployment",
     ("apps", "ReplicaSet"): "replicaset",

@@ -1,8 +1,7 @@
-"""Kinds that differ from the common rules only in counting generations or in how they are named."""
+"""Kinds that differ from the common rules only in counting generations."""
 
 from __future__ import annotations
 
-from atoll.apiserver.kinds import names
 from atoll.apiserver.kinds.rules import Object, Rules
 from atoll.apiserver.kinds.workloads import default_template
 
@@ -11,14 +10,9 @@ class CountedRules(Rules):
     counts_generations = True
 
 
-class SegmentNamedRules(Rules):
-    def name_problems(self, name: str) -> list[str]:
-        return names.path_segment(name)
-
-
 class PodTemplateRules(CountedRules):
     def default(self, obj: Object) -> None:
         default_template(obj)
 
 
-COUNTED, SEGMENT_NAMED, POD_TEMPLATE = CountedRules(), SegmentNamedRules(), PodTemplateRules()
+COUNTED, POD_TEMPLATE = CountedRules(), PodTemplateRules()

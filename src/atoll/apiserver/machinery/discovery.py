@@ -6,12 +6,14 @@ Documents are made when first asked for and kept as bytes with their hash as ETa
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import orjson
 
-from atoll.apiserver.machinery.kind import Kind, KindRegistry, Subresource
+from atoll.apiserver.machinery.kind import Kind, KindRegistry, Subresource, maturity
 
+CUSTOM_PRIORITY = 1_000  # groupPriorityMinimum of custom resources
 AGGREGATED_SHAPES = frozenset({"APIGroupDiscoveryList"})
 
 
@@ -21,10 +23,27 @@ class Document(NamedTuple):
     content_type: str = "application/json"
 
 
+class Foreign(NamedTuple):
+    """A group version that another server serves: its resources in the aggregated form, as they were last heard of."""
+
+    group: str
+    version: str
+    group_priority: int
+    version_priority: int
+    resources: tuple[dict[str, Any], ...] = ()
+    is_fresh: bool = False
+
+
+Versions = dict[str, list[Kind] | Foreign]
+
+
 class Discovery:
-    def __init__(self, registry: KindRegistry, address: str) -> None:
+    """`foreign` tells what other servers serve of what is discovered here."""
+
+    def __init__(self, registry: KindRegistry, address: str, foreign: Callable[[], Iterable[Foreign]] = tuple) -> None:
         self._registry = registry
         self._address = address
+        self._foreign = foreign
         self._kept: dict[tuple[str, ...], Document | None] = {}
 
     def forget(self) -> None:
@@ -39,8 +58,23 @@ class Discovery:
             self._kept[key] = self._make(parts, aggregated)
         return self._kept[key]
 
+    def _groups(self) -> dict[str, Versions]:
+        """Built-in groups first, then the others by priority and name."""
+        own = self._registry.groups()
+        groups: dict[str, Versions] = {name: dict(versions) for name, versions in own.items()}
+        foreign = sorted(self._foreign(), key=lambda each: (-each.version_priority, maturity(each.version)))
+        if not foreign:
+            return groups
+        priorities = dict.fromkeys(groups, CUSTOM_PRIORITY)
+        for each in foreign:
+            groups.setdefault(each.group, {})[each.version] = each
+            priorities[each.group] = max(priorities.get(each.group, 0), each.group_priority)
+        first = {kind.group for kind in self._registry if kind.builtin}
+        last = sorted(groups.keys() - first, key=lambda name: (-priorities[name], name))
+        return {name: groups[name] for name in (*(name for name in groups if name in first), *last)}
+
     def _make(self, parts: tuple[str, ...], aggregated: str) -> Document | None:
-        groups = self._registry.groups()
+        groups = self._groups()
         if aggregated and len(parts) == 1:
             chosen = {name: versions for name, versions in groups.items() if (not name) == (parts[0] == "api")}
             body = {
@@ -60,11 +94,14 @@ class Discovery:
                 return _document({"kind": "APIGroupList", "apiVersion": "v1", "groups": listed})
             case ("apis", group) if group in groups:
                 return _document({"kind": "APIGroup", "apiVersion": "v1", **_group(group, groups[group])})
-            case ("api", version) if version in groups.get("", {}):
-                return _document(_resource_list(groups[""][version]))
-            case ("apis", group, version) if version in groups.get(group, {}):
-                return _document(_resource_list(groups[group][version]))
-        return None
+            case ("api", version):
+                group = ""
+            case ("apis", group, version):
+                pass
+            case _:
+                return None
+        kinds = groups.get(group, {}).get(version)
+        return _document(_resource_list(kinds)) if isinstance(kinds, list) else None  # a foreign one's is asked of its server
 
 
 def _document(body: dict[str, Any], content_type: str = "application/json") -> Document:
@@ -72,7 +109,7 @@ def _document(body: dict[str, Any], content_type: str = "application/json") -> D
     return Document(encoded, hashlib.sha512(encoded).hexdigest().upper(), content_type)
 
 
-def _group(name: str, versions: dict[str, list[Kind]]) -> dict[str, Any]:
+def _group(name: str, versions: Versions) -> dict[str, Any]:
     listed = [{"groupVersion": f"{name}/{version}", "version": version} for version in versions]
     return {"name": name, "versions": listed, "preferredVersion": listed[0]}
 
@@ -109,14 +146,15 @@ def _subresource(kind: Kind, sub: Subresource) -> dict[str, Any]:
     return entry
 
 
-def _aggregated_group(name: str, versions: dict[str, list[Kind]]) -> dict[str, Any]:
-    return {
-        "metadata": {"name": name, "creationTimestamp": None},
-        "versions": [
-            {"version": version, "freshness": "Current", "resources": [_aggregated_resource(kind) for kind in kinds]}
-            for version, kinds in versions.items()
-        ],
-    }
+def _aggregated_group(name: str, versions: Versions) -> dict[str, Any]:
+    listed = [_aggregated_version(version, served) for version, served in versions.items()]
+    return {"metadata": {"name": name, "creationTimestamp": None}, "versions": listed}
+
+
+def _aggregated_version(version: str, served: list[Kind] | Foreign) -> dict[str, Any]:
+    if isinstance(served, Foreign):
+        return {"version": version, "freshness": "Current" if served.is_fresh else "Stale", "resources": list(served.resources)}
+    return {"version": version, "freshness": "Current", "resources": [_aggregated_resource(kind) for kind in served]}
 
 
 def _aggregated_resource(kind: Kind) -> dict[str, Any]:

@@ -33,14 +33,14 @@ class OpenApi:
         self._documents: dict[str, Document] = {}
         self._index: Document | None = None
         self._swagger: dict[bool, Document] = {}
+        self._foreign: dict[str, str] = {}
 
     def index(self) -> Document:
         """GET /openapi/v3: {"paths": {"api/v1": {"serverRelativeURL": "/openapi/v3/api/v1?hash=..."}}}."""
         if self._index is None:
-            paths = {
-                path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={_hash(kinds)}"} for path, kinds in sorted(self._by_path().items())
-            }
-            body = orjson.dumps({"paths": paths})
+            paths = {path: {"serverRelativeURL": f"/openapi/v3/{path}?hash={_hash(kinds)}"} for path, kinds in self._by_path().items()}
+            paths.update({path: {"serverRelativeURL": url} for path, url in self._foreign.items()})
+            body = orjson.dumps({"paths": dict(sorted(paths.items()))})
             self._index = Document(body, _digest(body))
         return self._index
 
@@ -66,6 +66,11 @@ class OpenApi:
         self._index = None
         self._swagger.clear()
         self._documents.pop(_path(group, version), None)
+
+    def set_foreign(self, urls: dict[str, str]) -> None:
+        """The documents that other servers have, by path, with their URLs, hashes included."""
+        if urls != self._foreign:
+            self._foreign, self._index = urls, None
 
     def _by_path(self) -> dict[str, list[Kind]]:
         by_path: dict[str, list[Kind]] = {}

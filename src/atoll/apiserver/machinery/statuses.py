@@ -118,7 +118,8 @@ def internal(why: str) -> StatusError:
 
 
 def unavailable(why: str) -> StatusError:
-    return StatusError(503, "ServiceUnavailable", why, {"retryAfterSeconds": 1})
+    """Without a Retry-After, as upstream: clients would try again ten times before they tell anybody."""
+    return StatusError(503, "ServiceUnavailable", why)
 
 
 def not_supported(why: str) -> StatusError:

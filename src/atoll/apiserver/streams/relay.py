@@ -23,6 +23,7 @@ _HOP = frozenset({"connection", "keep-alive", "proxy-authenticate", "proxy-autho
 _OURS = _HOP | {"authorization", "host", "content-length", "accept-encoding"}
 _SCHEMES = ("http", "https", "")
 TIMEOUT_S = 60.0
+REFUSAL_MAX = 1 << 20  # what answers an upgrade in its place
 
 
 class Address(NamedTuple):
@@ -110,17 +111,36 @@ async def relay(client: Client, request: Request, depth: int) -> Response | None
         return Response(301, (("Location", f"{request.path}/{query}"),))
     target = "/" + parts[-1] + request.target[len(request.path) :]
     prefix = request.path[: len(request.path) - len(parts[-1]) - 1]
+    try:
+        return await pass_on(client, request, target, carried(request), prefix, last=True)
+    except Unavailable as error:
+        raise statuses.unavailable(f"error trying to reach service: {error}") from None
+
+
+def carried(request: Request) -> list[tuple[str, str]]:
+    """The request's headers that go along: neither those of this connection nor the caller's credentials."""
     passed = ((name, value) for name, value in request.headers.items() if name.lower() not in _OURS)
-    headers = [(name, value) for name, value in passed if not name.lower().startswith("impersonate-")]
+    return [(name, value) for name, value in passed if not name.lower().startswith("impersonate-")]
+
+
+async def pass_on(
+    client: Client, request: Request, target: str, headers: list[tuple[str, str]], prefix: str = "", *, last: bool = False
+) -> Response | None:
+    """The answer to the same request for `target`, streamed, or None where the two connections have been joined and have ended.
+
+    Redirects to the same host lead below `prefix`. `last`: the client is closed with the answer. Raises Unavailable.
+    """
     try:
         if request.upgrade_token is not None:
-            return await _splice(client, request, target, [*headers, ("Upgrade", request.upgrade_token), ("Connection", "Upgrade")])
+            try:
+                return await _splice(client, request, target, [*headers, ("Upgrade", request.upgrade_token), ("Connection", "Upgrade")])
+            finally:
+                if last:
+                    await client.close()
         answer = await client.request(request.method, target, headers, await request.body(), TIMEOUT_S)
-    except Unavailable as error:
-        await client.close()
-        raise statuses.unavailable(f"error trying to reach service: {error}") from None
     except BaseException:
-        await client.close()
+        if last:
+            await client.close()
         raise
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -129,7 +149,8 @@ async def relay(client: Client, request: Request, depth: int) -> Response | None
                 yield piece
         finally:
             answer.close()
-            await client.close()
+            if last:
+                await client.close()
 
     kept = [(name, _moved(name, value, prefix)) for name, value in answer.headers.items() if name.lower() not in _HOP | {"content-length"}]
     return Response(answer.status, kept, pieces())
@@ -145,11 +166,11 @@ async def _splice(client: Client, request: Request, target: str, headers: list[t
     try:
         kept = [(name, value) for name, value in answer.headers.items() if name.lower() not in ("content-length", "transfer-encoding")]
         if inner is None:
-            return Response(answer.status, kept, await answer.read())
+            return Response(answer.status, kept, await answer.read(REFUSAL_MAX))
         outer = await request.upgrade(kept, 101)
         await splice(outer, inner)
         return None
     finally:
+        answer.close()
         if inner is not None:
             inner.close()
-        await client.close()

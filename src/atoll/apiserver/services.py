@@ -1,0 +1,71 @@
+"""Where a service of the cluster is reached from here: one of the ready endpoints behind one of its ports.
+
+Webhooks and aggregated API servers are named by service, namespace and port. The endpoints are called themselves, not the cluster IP (as
+kube-apiserver does with --enable-aggregator-routing): the API server need not stand behind a service proxy. A service of type ExternalName
+leads out of the cluster and is never followed.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Literal, NamedTuple
+
+from atoll.apiserver.core import Core
+from atoll.errors import Unavailable
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+_RANDOM = random.SystemRandom()
+
+Lack = Literal["", "service", "type", "port", "slices", "addresses"]
+
+
+class Backends(NamedTuple):
+    """`addresses` and ports behind a service's port, called `port_name` there; or what is lacking."""
+
+    lack: Lack
+    addresses: tuple[tuple[str, int], ...] = ()
+    port_name: str = ""
+
+
+def backends(core: Core, namespace: str, name: str, port: int) -> Backends:
+    found = core.find("", "v1", "services", name, namespace)
+    if found is None:
+        return Backends("service")
+    spec = found.obj.get("spec") or {}
+    if spec.get("type") == "ExternalName":
+        return Backends("type")
+    listening = next((each for each in spec.get("ports") or () if each.get("port") == port and each.get("protocol", "TCP") == "TCP"), None)
+    if listening is None:
+        return Backends("port")
+    port_name = listening.get("name") or ""
+    kind = core.registry.get("discovery.k8s.io", "v1", "endpointslices")
+    assert kind is not None
+    slices = [
+        item.obj for item in core.cacher(kind).in_order(namespace) if (item.obj["metadata"].get("labels") or {}).get(SERVICE_LABEL) == name
+    ]
+    if not slices:
+        return Backends("slices", (), port_name)
+    addresses = tuple(
+        (str(endpoint["addresses"][0]), int(open_port["port"]))
+        for each in slices
+        for open_port in each.get("ports") or ()
+        if (open_port.get("name") or "") == port_name and open_port.get("port")
+        for endpoint in each.get("endpoints") or ()
+        if endpoint.get("addresses") and (endpoint.get("conditions") or {}).get("ready") is not False
+    )
+    return Backends("" if addresses else "addresses", addresses, port_name)
+
+
+def base_of(core: Core, namespace: str, name: str, port: int) -> str:
+    """https://address:port of one of the endpoints. Raises Unavailable saying what is lacking."""
+    found = backends(core, namespace, name, port)
+    if not found.lack:
+        host, number = _RANDOM.choice(found.addresses)
+        return f"https://[{host}]:{number}" if ":" in host else f"https://{host}:{number}"
+    raise Unavailable(
+        {
+            "service": f'service "{name}" not found',
+            "type": f'service "{name}" is of type ExternalName, which leads out of the cluster',
+            "port": f'no service port {port} found for service "{name}"',
+        }.get(found.lack, f'no endpoints available for service "{name}"')
+    )
