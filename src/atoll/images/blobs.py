@@ -18,6 +18,7 @@ from typing import BinaryIO, Self
 
 from atoll.errors import DigestMismatch, LimitExceeded, NotFound, Unavailable
 from atoll.images.model import Descriptor, Digest
+from atoll.images.partial import WORTH, Partials
 from atoll.images.reference import is_digest
 from atoll.images.sharing import link
 
@@ -33,6 +34,7 @@ class Blobs:
         self._scratch = scratch
         self._beside = beside
         self._unsynced: set[str] = set()
+        self.partials = Partials(scratch.with_name("partial"))
 
     @property
     def directory(self) -> Path:
@@ -47,6 +49,7 @@ class Blobs:
 
     def create(self) -> None:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.partials.create()
 
     def path(self, digest: str) -> Path:
         """Where `digest` lies or would lie. Raises NotFound for what is no sha256 digest: it must not become a path."""
@@ -99,6 +102,15 @@ class Blobs:
     def writer(self) -> BlobWriter:
         return BlobWriter(self)
 
+    def downloader(self, digest: str) -> BlobWriter:
+        """A writer whose bytes outlive it where it does not commit, and that has those an earlier one left: see `take_up`."""
+        place = self.partials.open(self.path(digest).name)
+        return BlobWriter(self, place, kept=place is not None)
+
+    def discard_download(self, digest: str) -> None:
+        """Nobody is to go on with what came of it."""
+        self.partials.drop(self.path(digest).name)
+
     def delete(self, digest: str) -> int:
         """Bytes given back; 0 where it was not here."""
         size = self.size(digest)
@@ -111,18 +123,19 @@ class Blobs:
 
     def _temporary(self) -> tuple[BinaryIO, Path]:
         fd, name = tempfile.mkstemp(prefix="blob-", dir=self._scratch)
-        return os.fdopen(fd, "wb", buffering=0), Path(name)
+        return os.fdopen(fd, "r+b", buffering=0), Path(name)
 
 
 class BlobWriter:
-    """A blob on its way in. Leaving the `with` without commit throws it away.
+    """A blob on its way in. Leaving the `with` without commit throws it away, but for a `kept` one that is worth going on with.
 
     One thread writes, another may read what has arrived: `follow`.
     """
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: Blobs, place: tuple[BinaryIO, Path] | None = None, *, kept: bool = False) -> None:
         self._blobs = blobs
-        self._file, self._path = blobs._temporary()  # noqa: SLF001 - one class in two halves
+        self._kept = kept
+        self._file, self._path = place or blobs._temporary()  # noqa: SLF001 - one class in two halves
         self._name = self._path
         self._hash = hashlib.sha256()
         self._changed = threading.Condition()
@@ -134,8 +147,9 @@ class BlobWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.abandon()
-        self._file.close()
-        self._path.unlink(missing_ok=True)
+        if not self._committed and not (self._kept and self.size >= WORTH):
+            self._path.unlink(missing_ok=True)
+        self._file.close()  # and lets go of it: nobody may find it under its name before
 
     def write(self, data: bytes | memoryview) -> None:
         self._hash.update(data)
@@ -145,6 +159,15 @@ class BlobWriter:
         with self._changed:
             self.size += len(data)
             self._changed.notify_all()
+
+    def take_up(self, limit: int) -> int:
+        """Goes on behind what an earlier download left, if that is no more than `limit` bytes: how many there are. Blocks."""
+        if os.fstat(self._file.fileno()).st_size > limit:
+            self.restart()
+        while data := self._file.read(READ_SIZE):
+            self._hash.update(data)
+            self.size += len(data)
+        return self.size
 
     def restart(self) -> None:
         """Forgets what was written: the peer began again from the first byte."""

@@ -18,6 +18,7 @@ from atoll.images.blobs import Blobs
 from atoll.images.catalog import parse_config
 from atoll.images.database import Database
 from atoll.images.model import Users, sha256
+from atoll.images.partial import KEPT_S
 from atoll.images.snapshots import Snapshots
 from atoll.images.treewalk import remove_tree
 
@@ -63,7 +64,8 @@ class Collector:
         return [row.chain for row in gone]
 
     def sweep(self) -> None:
-        """Removes the files of forgotten layers. Slow for large trees: run it in a thread."""
+        """Removes the files of forgotten layers and of old downloads. Slow for large trees: run it in a thread."""
+        self._blobs.partials.clear(KEPT_S)
         for path in self._scratch.glob("gone-*"):
             remove_tree(path)
 

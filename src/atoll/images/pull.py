@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from atoll.errors import InvalidInput, NotFound, Unauthenticated
+from atoll.errors import DigestMismatch, InvalidInput, NotFound, Unauthenticated, Unavailable
 from atoll.images.blobs import Blobs, BlobWriter
 from atoll.images.catalog import Catalog, parse_config
 from atoll.images.database import Database
@@ -19,6 +19,7 @@ from atoll.images.model import Descriptor, Layer, Platform, Progress, chain_id
 from atoll.images.reference import Reference
 from atoll.images.registry import Fetched, Registry
 from atoll.images.snapshots import Snapshots
+from atoll.images.threads import to_its_end
 
 PARALLEL = 3  # layers at a time, Docker's default
 REPORT_S = 0.1  # between two progress messages of one layer
@@ -33,7 +34,11 @@ class Pulled:
 
 
 class _Arriving:
-    """A layer's blob on its way: `writer` once it has `begun`, none where it was here; `complete` once it is verified."""
+    """A layer's blob on its way, `complete` once it is verified.
+
+    It has `begun` once it may be read: from `writer` while it arrives, or, where that is None, from the store. What an earlier pull left is
+    not read before it is verified.
+    """
 
     def __init__(self, blob: Descriptor) -> None:
         self.blob = blob
@@ -109,18 +114,25 @@ class Puller:
             self._progress({"status": "Pulling fs layer", "progressDetail": {}, "id": short(blob.digest)})
         arriving: dict[int, _Arriving] = {}
         layers: list[Layer] = []
-        async with asyncio.TaskGroup() as group:
-            for number, (blob, chain) in enumerate(zip(blobs, chains, strict=True)):
-                if self._snapshots.find(chain) is None:
-                    arriving[number] = _Arriving(blob)
-                    group.create_task(self._download(arriving[number], slots), name=f"download {blob.digest}")
-            for number, (blob, diff_id, chain) in enumerate(zip(blobs, diff_ids, chains, strict=True)):
-                parent = chains[number - 1] if number else None
-                if number in arriving:
-                    layers.append(await self._unpack(arriving[number], diff_id, parent))
-                else:
-                    layers.append(self._snapshots.get(chain))
-                    self._progress({"status": "Already exists", "progressDetail": {}, "id": short(blob.digest)})
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number, (blob, chain) in enumerate(zip(blobs, chains, strict=True)):
+                    if self._snapshots.find(chain) is None:
+                        arriving[number] = _Arriving(blob)
+                        group.create_task(self._download(arriving[number], slots), name=f"download {blob.digest}")
+                for number, (blob, diff_id, chain) in enumerate(zip(blobs, diff_ids, chains, strict=True)):
+                    parent = chains[number - 1] if number else None
+                    if number in arriving:
+                        layers.append(await self._unpack(arriving[number], diff_id, parent))
+                    else:
+                        layers.append(self._snapshots.get(chain))
+                        self._progress({"status": "Already exists", "progressDetail": {}, "id": short(blob.digest)})
+        except BaseExceptionGroup as error:
+            cause = first_cause(error)
+            if not isinstance(cause, Unavailable):  # what was refused, or had no room, is not to be gone on with
+                for one in arriving.values():
+                    self._blobs.discard_download(one.blob.digest)
+            raise cause from error
         return layers
 
     async def _download(self, arriving: _Arriving, slots: asyncio.Semaphore) -> None:
@@ -133,14 +145,27 @@ class Puller:
         if slots.locked():
             self._progress({"status": "Waiting", "progressDetail": {}, "id": identifier})
         async with slots:
-            with self._blobs.writer() as writer:
-                arriving.writer = writer
-                arriving.begun.set()
-                await self._registry.fetch_blob(blob, writer, self._throttled("Downloading", identifier, blob.size))
-                self._progress({"status": "Verifying Checksum", "progressDetail": {}, "id": identifier})
-                writer.commit(digest=blob.digest, size=blob.size)
+            with self._blobs.downloader(blob.digest) as writer:
+                taken_up = await to_its_end(asyncio.to_thread(writer.take_up, blob.size))
+                if not taken_up:
+                    arriving.writer = writer
+                    arriving.begun.set()
+                try:
+                    await self._receive(blob, writer)
+                except DigestMismatch:
+                    if not taken_up:
+                        raise
+                    writer.restart()  # a power failure spoils what an earlier pull left
+                    await self._receive(blob, writer)
         self._progress({"status": "Download complete", "progressDetail": {}, "id": identifier})
+        arriving.begun.set()
         arriving.complete.set()
+
+    async def _receive(self, blob: Descriptor, writer: BlobWriter) -> None:
+        identifier = short(blob.digest)
+        await self._registry.fetch_blob(blob, writer, self._throttled("Downloading", identifier, blob.size))
+        self._progress({"status": "Verifying Checksum", "progressDetail": {}, "id": identifier})
+        writer.commit(digest=blob.digest, size=blob.size)
 
     async def _unpack(self, arriving: _Arriving, diff_id: str, parent: str | None) -> Layer:
         """Unpacks the blob while it comes in."""
@@ -183,3 +208,12 @@ class Puller:
 
 def short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
+
+
+def first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error to tell: what one of several side by side met first, not the cancellations that followed."""
+    for error in group.exceptions:
+        cause = first_cause(error) if isinstance(error, BaseExceptionGroup) else error
+        if not isinstance(cause, asyncio.CancelledError):
+            return cause
+    return group

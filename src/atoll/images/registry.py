@@ -18,6 +18,7 @@ from atoll.images.model import Descriptor, sha256
 from atoll.images.reference import DEFAULT_DOMAIN, Reference
 from atoll.images.registry_auth import Credentials
 from atoll.images.registry_session import ATTEMPTS, HUB, RETRIED, RegistrySettings, Session, backoff
+from atoll.images.threads import to_its_end
 
 STALL_S = 60.0  # a transfer that moves no byte for so long is begun again
 WRITE_BATCH = 1 << 20  # bytes handed to a thread at a time
@@ -59,6 +60,8 @@ class Registry(Session):
         """
         for attempt in range(ATTEMPTS):
             at = writer.size
+            if at and at == blob.size:
+                return
             fields = [("Range", f"bytes={at}-")] if at else []
             response = await self.call("GET", self.path("blobs", blob.digest), fields)
             try:
@@ -170,8 +173,9 @@ async def _receive(response: ClientResponse, blob: Descriptor, writer: BlobWrite
                 if writer.size + len(batch) > blob.size:
                     raise DigestMismatch(f"content of {blob.digest} has more than the {blob.size} bytes its descriptor says: refused")
                 if len(batch) >= WRITE_BATCH:
-                    await asyncio.to_thread(writer.write, bytes(batch))
+                    data = bytes(batch)
                     batch.clear()
+                    await to_its_end(asyncio.to_thread(writer.write, data))
                     progress(writer.size)
         finally:
             # What has arrived counts, so that Range can go on from there.

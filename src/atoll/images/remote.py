@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -15,7 +14,7 @@ from atoll.images.database import Database
 from atoll.images.layertar import LayerTars
 from atoll.images.manifest import INDEXES, document, media_type, parse_index, parse_manifest
 from atoll.images.model import Descriptor, Image, Platform, Progress
-from atoll.images.pull import Pulled, Puller
+from atoll.images.pull import Pulled, Puller, first_cause
 from atoll.images.push import Pusher
 from atoll.images.reference import DEFAULT_DOMAIN, Reference, parse
 from atoll.images.registry import Registry, check_login
@@ -72,7 +71,7 @@ class Remote:
                 puller = Puller(self._database, self._blobs, self._snapshots, self._catalog, registry, progress)
                 return await puller.pull(name, platform)
         except BaseExceptionGroup as group:
-            raise _first_cause(group) from group
+            raise first_cause(group) from group
         finally:
             self._collector.collect()  # when nothing is at work any more: layers of a pull that failed
 
@@ -92,7 +91,7 @@ class Remote:
                 async with Registry(name, credentials, self._settings, push=True) as registry:
                     pushed = await Pusher(self._database, self._blobs, tars, registry, progress).push(image, name)
             except BaseExceptionGroup as group:
-                raise _first_cause(group) from group
+                raise first_cause(group) from group
             self._catalog.tag(image.id, name.with_digest(pushed.digest))
             self._collector.collect()  # what was compressed for the push: it can be made again
         progress({"status": f"{name.tag}: digest: {pushed.digest} size: {pushed.size}"})
@@ -118,12 +117,3 @@ class Remote:
 
     async def login(self, auth: dict[str, Any]) -> dict[str, str]:
         return await check_login(auth, self._settings)
-
-
-def _first_cause(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error to tell: what one of several side by side met first, not the cancellations that followed."""
-    for error in group.exceptions:
-        cause = _first_cause(error) if isinstance(error, BaseExceptionGroup) else error
-        if not isinstance(cause, asyncio.CancelledError):
-            return cause
-    return group

@@ -156,7 +156,8 @@ class ImageStore:
         ]
         records = self._remover.remove_unused(chosen)
         await asyncio.to_thread(self._collector.sweep)
-        return {"ImagesDeleted": records or None, "SpaceReclaimed": before - self._layers_size()}
+        downloads = await asyncio.to_thread(self.blobs.partials.clear)
+        return {"ImagesDeleted": records or None, "SpaceReclaimed": before - self._layers_size() + downloads}
 
     # what the Docker API shows -------------------------------------------------------------------------------------------------------
     def inspect(self, reference: str) -> dict[str, Any]:
@@ -300,7 +301,7 @@ class ImageStore:
         with room(), self.working():
             layer = await consume(chunks, self.snapshots.unpack_now)
             created = timestamp(self._clock())
-            step = {"created": created, "created_by": "", "comment": message or "Imported from -"}
+            step = {"created": created, "comment": message or "Imported from -"}
             image = self.create_image(
                 {"created": created, "comment": step["comment"], "config": config or {}, "history": [step]},
                 [layer],
