@@ -122,7 +122,7 @@ class Execs:
         process = exec_process(
             spec,
             args=config["Cmd"],
-            env=[*(["TERM=xterm"] if terminal else []), *config["Env"]],
+            env=[*_terminal_type(container, terminal=terminal), *config["Env"]],
             cwd=config["WorkingDir"] or None,
             user=config["User"] or None,
             terminal=terminal,
@@ -213,6 +213,13 @@ def _check_running(container: Container) -> None:
         raise Conflict(f"Container {container.name} is restarting, wait until the container is running")
     if not container.is_up:
         raise Conflict(f"container {container.id} is not running")
+
+
+def _terminal_type(container: Container, *, terminal: bool) -> list[str]:
+    """The exec's terminal decides, not the container's; what the container was given stays."""
+    if any(item.startswith("TERM=") for item in container.record.config["Env"] or ()):
+        return []
+    return ["TERM=xterm" if terminal else "TERM"]
 
 
 def _console(size: Any) -> tuple[int, int] | None:

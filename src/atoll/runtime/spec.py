@@ -70,7 +70,7 @@ def default_spec(
     namespaces: Mapping[str, str | None] = PRIVATE_NAMESPACES,
     mounts: Sequence[Mapping[str, Any]] = (),
     tmpfs: Mapping[str, str] | None = None,
-    shm_size: int = SHM_SIZE,
+    shm_size: int | None = SHM_SIZE,
     privileged: bool = False,
     cap_add: Sequence[str] = (),
     cap_drop: Sequence[str] = (),
@@ -97,9 +97,10 @@ def default_spec(
     `namespaces` maps an OCI type (mount, pid, ipc, uts, network, cgroup) to None for a new one or to the path of one to join; a type that
     is missing is the host's. `mounts` are OCI mounts in the order they are made, after the default ones, which a mount or `tmpfs` of the
     same destination replaces. `tmpfs` maps a destination to Docker's options ("rw,size=64m"). `seccomp_profile` is "default", None for
-    unconfined, or a parsed profile in Docker's format. `device_rules` are OCI device-cgroup rules. `rlimits` are {"type":
-    "RLIMIT_NOFILE", "soft", "hard"}. `resources` is an OCI `linux.resources` (see `runtime.resources.from_host_config`). `masked_paths`
-    and `readonly_paths` None mean Docker's. Capability names go with or without CAP_, and "ALL". Raises InvalidInput.
+    unconfined, or a parsed profile in Docker's format. `shm_size` None means no /dev/shm. `device_rules` are OCI device-cgroup rules.
+    `rlimits` are {"type": "RLIMIT_NOFILE", "soft", "hard"}. `resources` is an OCI `linux.resources` (see
+    `runtime.resources.from_host_config`). `masked_paths` and `readonly_paths` None mean Docker's. Capability names go with or without
+    CAP_, and "ALL". Raises InvalidInput.
     """
     granted = capability_set(cap_add, cap_drop, privileged=privileged)
     allowed = resources or {}
@@ -255,7 +256,12 @@ def _capabilities(granted: list[str]) -> dict[str, list[str]]:
 
 
 def _mounts(
-    asked: Sequence[Mapping[str, Any]], tmpfs: Mapping[str, str], shm_size: int, namespaces: Mapping[str, str | None], *, privileged: bool
+    asked: Sequence[Mapping[str, Any]],
+    tmpfs: Mapping[str, str],
+    shm_size: int | None,
+    namespaces: Mapping[str, str | None],
+    *,
+    privileged: bool,
 ) -> list[dict[str, Any]]:
     access = "rw" if privileged else "ro"
     quiet = ["nosuid", "noexec", "nodev"]
@@ -272,7 +278,7 @@ def _mounts(
     ]
     if "ipc" in namespaces:
         made.append({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": quiet})
-    if namespaces.get("ipc", "host") is None:
+    if namespaces.get("ipc", "host") is None and shm_size is not None:
         made.append(
             {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": [*quiet, "mode=1777", f"size={shm_size}"]},  # noqa: S108
         )

@@ -66,7 +66,7 @@ def make_spec(
         console_size=_console_size(host["ConsoleSize"]),
         namespaces=namespaces(host, netns, pid_of),
         mounts=[*_network_files(container, mounts), *_shared_memory(host, pid_of), *mounts],
-        shm_size=host["ShmSize"],
+        shm_size=None if host["IpcMode"] == "none" else host["ShmSize"],
         privileged=host["Privileged"],
         cap_add=host["CapAdd"] or (),
         cap_drop=host["CapDrop"] or (),

@@ -71,6 +71,8 @@ class Creator:
     def _check(self, config: dict[str, Any], host: dict[str, Any], given: Any, *, trusted: bool) -> None:
         if not (config["Entrypoint"] or config["Cmd"]):
             raise InvalidInput("no command specified")
+        if config["Hostname"] and host["UTSMode"] == "host":
+            raise InvalidInput("conflicting options: hostname and the UTS mode")
         if config["StopSignal"]:
             parse_signal(config["StopSignal"])
         networking.check(config, host, given, trusted=trusted)
