@@ -14,7 +14,6 @@ from atoll.client.resources import (
     CLUSTER_ROLE_BINDINGS,
     CLUSTER_ROLES,
     CONFIG_MAPS,
-    CUSTOM_RESOURCE_DEFINITIONS,
     DEPLOYMENTS,
     NAMESPACES,
     NODES,
@@ -391,17 +390,3 @@ def test_everything_is_there_after_a_restart(tmp_path):
 
     run(tmp_path, first)
     asyncio.run(second())
-
-
-def test_what_would_not_be_kept_is_refused(tmp_path):
-    async def scenario(client, server):
-        names = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
-        schema = {"openAPIV3Schema": {"type": "object"}}
-        versions = [{"name": "v1", "served": True, "storage": True, "schema": schema}]
-        conversion = {"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"]}}
-        spec = {"group": "example.com", "scope": "Namespaced", "names": names, "versions": versions, "conversion": conversion}
-        definition = {"metadata": {"name": "things.example.com"}, "spec": spec}
-        error = await refused(501, "NotImplemented", client.create(CUSTOM_RESOURCE_DEFINITIONS, definition))
-        assert "conversion of custom resources by webhook is not served" in error.message
-
-    run(tmp_path, scenario)

@@ -17,7 +17,7 @@ from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.machinery.kind import Kind
-from atoll.apiserver.machinery.versions import from_stored, to_stored
+from atoll.apiserver.machinery.versions import from_stored, shown, to_stored
 from atoll.apiserver.machinery.watcher import Delivery, WatchPlan, watch
 from atoll.apiserver.subresources.binding import bind
 from atoll.apiserver.subresources.eviction import evict
@@ -48,7 +48,8 @@ class Api:
     async def get(self, call: Call, resource_version: str = "") -> Item:
         item = await get(self.core, call, resource_version)
         if call.subresource == "scale":
-            return plain(scale_of(call.face, from_stored(call.face, item.obj)))
+            [seen] = await shown(call.face, [item])
+            return plain(scale_of(call.face, from_stored(call.face, seen.obj)))
         return item
 
     async def page(self, call: Call, options: ListOptions) -> Page:
@@ -131,6 +132,8 @@ class Api:
         if sub is None:
             raise statuses.no_such_path()
         kind = self.core.registry.by_gvk(*sub.gvk) or body_kind(call.face, sub.gvk)
+        if isinstance(obj, dict) and obj.get("apiVersion") in sub.older:
+            obj = {**obj, "apiVersion": kind.api_version}
         return check_schema(call, kind, typed(kind, obj), duplicates)
 
 

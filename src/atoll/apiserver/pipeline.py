@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import orjson
 
@@ -32,14 +33,17 @@ from atoll.apiserver.fairness.lane import HEAVY, Lane
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item
 from atoll.apiserver.machinery.decode import Decoded, decode
-from atoll.apiserver.machinery.kind import KindRegistry
+from atoll.apiserver.machinery.kind import Kind, KindRegistry
 from atoll.apiserver.machinery.negotiate import Form, negotiate
+from atoll.apiserver.machinery.versions import shown
+from atoll.apiserver.machinery.watcher import Delivery
 from atoll.apiserver.metrics import Metrics
 from atoll.apiserver.route import Target, foreign_attributes, resource_target
 from atoll.apiserver.site import Site
 from atoll.apiserver.streams.proxy import STREAMED, Streams
 from atoll.apiserver.verbs.delete import DeleteOptions
 from atoll.apiserver.verbs.patch import Patch, PatchKind
+from atoll.apiserver.verbs.read import Page
 from atoll.http import BodyTimeout, Disconnected, Request, Response
 
 log = logging.getLogger(__name__)
@@ -264,12 +268,15 @@ class Pipeline:
         if call.verb == "get":
             form = negotiate(request.headers.get("accept"), OBJECT_SHAPES)
             item = await self._api.get(call, request.query.get("resourceVersion") or "")
-            return self._item(call, item, form, include=include)
+            return await self._item(call, item, form, include=include)
         form = negotiate(request.headers.get("accept"), LIST_SHAPES)
         if len(self._api.core.cacher(call.kind)) >= HEAVY:
             await self._lane.turn()
-        page = await self._api.page(call, parameters.list_options(call.kind, request.query))
+        page = await self._shown(call, await self._api.page(call, parameters.list_options(call.kind, request.query)))
         return await self._site.compress(request, _response(encode_page(call.face, page, form, include), form, warnings=call.warnings))
+
+    async def _shown(self, call: Call, page: Page) -> Page:
+        return page if call.kind.converter is None else replace(page, items=await shown(call.face, page.items))
 
     def _watch(self, call: Call, request: Request) -> Response:
         form = negotiate(request.headers.get("accept"), OBJECT_SHAPES | {"PartialObjectMetadataList"})
@@ -282,6 +289,8 @@ class Pipeline:
             try:
                 async for batch in deliveries:
                     parts = []
+                    if call.kind.converter is not None:
+                        batch = await _shown_deliveries(call.face, batch)  # noqa: PLW2901  # the same deliveries
                     for delivery in batch:
                         parts.append(encode_delivery(call.face, delivery, form, include, first))
                         first = False
@@ -304,22 +313,23 @@ class Pipeline:
         decoded = await self._body(call, request, content_type)
         if call.verb == "create":
             item = await self._api.create(call, decoded.value, decoded.duplicates)
-            return self._item(call, item, form, 201)
+            return await self._item(call, item, form, 201)
         if call.verb == "update":
-            return self._item(call, await self._api.update(call, decoded.value, decoded.duplicates), form)
+            return await self._item(call, await self._api.update(call, decoded.value, decoded.duplicates), form)
         assert kind is not None
         patch = Patch(kind, decoded.value, request.query.flag("force"), decoded.duplicates)
         item, created = await self._api.patch(call, patch)
-        return self._item(call, item, form, 201 if created else 200)
+        return await self._item(call, item, form, 201 if created else 200)
 
     async def _delete(self, call: Call, request: Request) -> Response:
         form = negotiate(request.headers.get("accept"), OBJECT_SHAPES)
         options = await self._delete_options(call, request)
         if call.verb == "deletecollection":
             page = await self._api.delete_collection(call, parameters.list_options(call.kind, request.query), options)
+            page = await self._shown(call, page)
             return _response(encode_page(call.face, page, form), form)
         item, _ = await self._api.delete(call, options)
-        return self._item(call, item, form)
+        return await self._item(call, item, form)
 
     async def _delete_options(self, call: Call, request: Request) -> DeleteOptions:
         body: dict[str, object] = {}
@@ -349,10 +359,17 @@ class Pipeline:
             call.record.took(decoded.value)
         return decoded
 
-    def _item(self, call: Call, item: Item, form: Form, status: int = 200, include: str = "Metadata") -> Response:
+    async def _item(self, call: Call, item: Item, form: Form, status: int = 200, include: str = "Metadata") -> Response:
         # What is not stored (a Scale, a review, a Status) has no table and no other version.
+        if call.kind.converter is not None and item.key:
+            [item] = await shown(call.face, [item])
         body = encode_item(call.face, item, form, include) if item.key else item.body
         return _response(body, form, status, call.warnings)
+
+
+async def _shown_deliveries(kind: Kind, batch: list[Delivery]) -> list[Delivery]:
+    items = iter(await shown(kind, [each.item for each in batch if each.item is not None]))
+    return [each._replace(item=next(items)) if each.item is not None else each for each in batch]
 
 
 def _response(body: bytes, form: Form, status: int = 200, warnings: list[str] | None = None) -> Response:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from atoll.apiserver.customresources.schema import CustomSchema
-from atoll.apiserver.machinery.kind import Column, GroupVersionKind, Kind, Subresource
+from atoll.apiserver.machinery.kind import Column, Converter, GroupVersionKind, Kind, Subresource
 
 FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
 _CHANGE = ("get", "patch", "update")
@@ -14,7 +14,9 @@ _SCALE = GroupVersionKind("autoscaling", "v1", "Scale")
 _AGE = (Column("Age", "date", path=".metadata.creationTimestamp"),)
 
 
-def kinds_of(definition: Mapping[str, Any], is_terminating: Callable[[], bool]) -> tuple[Kind, tuple[Kind, ...]]:
+def kinds_of(
+    definition: Mapping[str, Any], is_terminating: Callable[[], bool], converter: Converter | None = None
+) -> tuple[Kind, tuple[Kind, ...]]:
     """The kind objects are stored as, and the kinds that are served (that one among them, if its version is)."""
     spec = definition["spec"]
     stored_version = next(version["name"] for version in spec["versions"] if version.get("storage"))
@@ -24,7 +26,7 @@ def kinds_of(definition: Mapping[str, Any], is_terminating: Callable[[], bool]) 
         )
     )
     made = {
-        version["name"]: _kind(definition, version, stored_version, selectable, is_terminating)
+        version["name"]: _kind(definition, version, stored_version, selectable, is_terminating, converter)
         for version in spec["versions"]
         if version.get("served") or version.get("storage")
     }
@@ -38,6 +40,7 @@ def _kind(
     stored_version: str,
     selectable: tuple[str, ...],
     is_terminating: Callable[[], bool],
+    converter: Converter | None,
 ) -> Kind:
     spec = definition["spec"]
     names, group, name = spec["names"], spec["group"], version["name"]
@@ -73,6 +76,7 @@ def _kind(
         builtin=False,
         deprecation=_deprecation(gvk, version),
         digest=schema.digest,
+        converter=converter,
     )
 
 

@@ -17,10 +17,11 @@ import orjson
 from atoll.apiserver.api import Api
 from atoll.apiserver.bootstrap import SYSTEM
 from atoll.apiserver.call import Call
+from atoll.apiserver.customresources.conversion import WebhookConversion
 from atoll.apiserver.customresources.definition import FINALIZER, kinds_of
 from atoll.apiserver.customresources.names import granted_status, is_true, put
 from atoll.apiserver.machinery.cacher import Event, Item, Object
-from atoll.apiserver.machinery.kind import Kind
+from atoll.apiserver.machinery.kind import Converter, Kind
 from atoll.apiserver.verbs.change import change
 from atoll.apiserver.verbs.delete import DeleteOptions
 from atoll.apiserver.verbs.read import ListOptions
@@ -61,7 +62,7 @@ class CustomResources:
         for item in list(self._definitions.items()):
             # Established or not: it is served before its status can say so, and there may be objects.
             if not self._is_taken(item.obj):
-                await self._core.caches.open(kinds_of(item.obj, lambda: False)[0])
+                await self._core.caches.open(kinds_of(item.obj, lambda: False, self._converter(item.obj))[0])
             self._follow(item)
         self._definitions.listen(self._on_change)
 
@@ -118,7 +119,7 @@ class CustomResources:
         before = self._served.get(name)
         if before is not None and before.spec == spec:
             return
-        stored, kinds = kinds_of(definition, lambda: name in self._terminating)
+        stored, kinds = kinds_of(definition, lambda: name in self._terminating, self._converter(definition))
         self._core.caches.replace(before.stored if before else None, stored)
         self._core.cacher(stored).listen(lambda event: self._look_at(name) if event.deleted and name in self._terminating else None)
         registry = self._core.registry
@@ -135,6 +136,10 @@ class CustomResources:
         self._served[name] = _Served(spec, stored, kinds)
         for kind in {*kinds, *(before.kinds if before else ())}:
             self._forget(kind.group, kind.version)
+
+    def _converter(self, definition: Object) -> Converter | None:
+        conversion = definition["spec"].get("conversion") or {}
+        return WebhookConversion(self._core, conversion.get("webhook") or {}) if conversion.get("strategy") == "Webhook" else None
 
     def _withdraw(self, name: str) -> None:
         served = self._served.pop(name, None)

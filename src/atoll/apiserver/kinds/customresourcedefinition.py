@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from atoll.apiserver.customresources.accept import check_versions
+from atoll.apiserver.customresources.conversion import REVIEW_VERSIONS
 from atoll.apiserver.customresources.definition import FINALIZER
 from atoll.apiserver.customresources.names import APPROVAL, is_true, put
 from atoll.apiserver.kinds import names
 from atoll.apiserver.kinds.causes import Causes
 from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
-from atoll.apiserver.machinery import statuses
+from atoll.apiserver.kinds.webhooks import check_client, default_client
 from atoll.apiserver.machinery.kind import Kind
 
 _SCOPES = ("Cluster", "Namespaced")
@@ -30,7 +31,9 @@ class CustomResourceDefinitionRules(Rules):
         if kind:
             told.setdefault("singular", kind.lower())
             told.setdefault("listKind", f"{kind}List")
-        spec.setdefault("conversion", {}).setdefault("strategy", "None")
+        conversion = spec.setdefault("conversion", {})
+        conversion.setdefault("strategy", "None")
+        default_client((conversion.get("webhook") or {}).get("clientConfig"))
         for version in spec.get("versions") or ():
             version.setdefault("served", False)
             version.setdefault("storage", False)
@@ -135,11 +138,23 @@ def _check_names(told: ReadOnly, causes: Causes) -> None:
 def _check_conversion(conversion: dict[str, Any], causes: Causes) -> None:
     causes.one_of("spec.conversion.strategy", conversion.get("strategy"), _STRATEGIES)
     if conversion.get("strategy") == "Webhook":
-        raise statuses.not_supported(
-            "conversion of custom resources by webhook is not served: set spec.conversion.strategy to None, or serve one version"
-        )
+        _check_webhook(conversion.get("webhook"), causes)
+        return
     if conversion.get("webhook") is not None:
         causes.forbidden("spec.conversion.webhook", "should not be set when strategy is not set to Webhook")
+
+
+def _check_webhook(webhook: dict[str, Any] | None, causes: Causes) -> None:
+    path = "spec.conversion.webhook"
+    if webhook is None or webhook.get("clientConfig") is None:
+        causes.required(f"{path}.clientConfig", "required when strategy is set to Webhook")
+        return
+    versions = webhook.get("conversionReviewVersions") or ()
+    if not versions:
+        causes.required(f"{path}.conversionReviewVersions")
+    elif not set(versions) & set(REVIEW_VERSIONS):
+        causes.invalid(f"{path}.conversionReviewVersions", versions, f"must include at least one of {', '.join(REVIEW_VERSIONS)}")
+    check_client(webhook["clientConfig"], f"{path}.clientConfig", causes)
 
 
 RULES = CustomResourceDefinitionRules()

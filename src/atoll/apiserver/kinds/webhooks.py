@@ -22,9 +22,7 @@ class WebhookConfigurationRules(Rules):
             if self.mutating:
                 hook.setdefault("reinvocationPolicy", "Never")
             default_matching(hook, "rules")
-            service = (hook.get("clientConfig") or {}).get("service")
-            if service is not None:
-                service.setdefault("port", 443)
+            default_client(hook.get("clientConfig"))
 
     def check(self, obj: ReadOnly, causes: Causes) -> None:
         taken: set[str] = set()
@@ -44,10 +42,20 @@ class WebhookConfigurationRules(Rules):
             seconds = hook.get("timeoutSeconds", TIMEOUT_S)
             if not 1 <= seconds <= TIMEOUT_MAX_S:
                 causes.invalid(f"{path}.timeoutSeconds", seconds, "the timeout value must be between 1 and 30 seconds")
-            client = hook.get("clientConfig") or {}
-            if ("url" in client) == ("service" in client):
-                causes.required(f"{path}.clientConfig", "exactly one of url or service is required")
+            check_client(hook.get("clientConfig") or {}, f"{path}.clientConfig", causes)
             check_conditions(hook.get("matchConditions"), f"{path}.matchConditions", causes)
+
+
+def default_client(client: Object | None) -> None:
+    service = (client or {}).get("service")
+    if service is not None:
+        service.setdefault("port", 443)
+
+
+def check_client(client: ReadOnly, path: str, causes: Causes) -> None:
+    """A WebhookClientConfig, of admission and of conversion alike."""
+    if ("url" in client) == ("service" in client):
+        causes.required(path, "exactly one of url or service is required")
 
 
 class MutatingWebhookConfigurationRules(WebhookConfigurationRules):

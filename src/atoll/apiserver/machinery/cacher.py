@@ -57,7 +57,7 @@ class Cacher:
         self.kind = kind
         self.prefix = kind.prefix
         self._store = store
-        self._head = orjson.dumps({"kind": kind.kind, "apiVersion": kind.api_version, "metadata": {}})[:-2]
+        self._head = _head(kind.kind, kind.api_version)
         self._items: dict[str, Item] = {}
         self._as_stored: dict[str, bytes] = {}  # of the items that are read as something else than they were written
         self._keys: list[str] | None = None
@@ -154,10 +154,10 @@ class Cacher:
             timer.cancel()
             self._waiters.discard(waiter)
 
-    def encode(self, obj: Object) -> bytes:
+    def encode(self, obj: Object, api_version: str = "") -> bytes:
         """The bytes to store: kind, apiVersion and metadata first, no resourceVersion."""
         metadata = {name: value for name, value in obj["metadata"].items() if name != "resourceVersion"}
-        head = {"kind": self.kind.kind, "apiVersion": self.kind.api_version, "metadata": metadata}
+        head = {"kind": self.kind.kind, "apiVersion": api_version or self.kind.api_version, "metadata": metadata}
         return orjson.dumps({**head, **{name: value for name, value in obj.items() if name not in head}})
 
     def apply(self, change: Change) -> None:
@@ -209,8 +209,9 @@ class Cacher:
         self.kind = kind
         for item in list(self._items.values()):
             stored = self._as_stored.pop(item.key, None)
-            if stored is not None or kind.schema.restored(item.obj) is not item.obj:
-                self._put(item.key, stored or self.encode(item.obj), item.revision)
+            is_own = item.obj["apiVersion"] == kind.api_version
+            if stored is not None or (is_own and kind.schema.restored(item.obj) is not item.obj):
+                self._put(item.key, stored or self.encode(item.obj, item.obj["apiVersion"]), item.revision)
 
     def wake(self) -> None:
         waiters, self._waiters = self._waiters, set()
@@ -251,19 +252,31 @@ class Cacher:
             raise Unavailable(f"the history of {past.key} is broken at revision {past.revision}: its last value is missing")
         return Event(past.revision, self._moved(before, past.revision), before, True)
 
+    def _head_of(self, obj: Object) -> bytes:
+        """The kind's own, but for what a webhook has yet to convert: it stays in the version it was written in."""
+        return self._head if obj["apiVersion"] == self.kind.api_version else _head(self.kind.kind, obj["apiVersion"])
+
     def _item(self, key: str, obj: Object, stored: bytes, revision: int) -> Item:
         head = self._head
         if not stored.startswith(head):  # it was written when another version of the kind was stored
-            obj = {**obj, "apiVersion": self.kind.api_version}
-            stored = self.encode(obj)
+            if self.kind.converter is None:
+                obj = {**obj, "apiVersion": self.kind.api_version}
+            head = self._head_of(obj)
+            if not stored.startswith(head):
+                stored = self.encode(obj, obj["apiVersion"])
         obj["metadata"]["resourceVersion"] = str(revision)
         return Item(key, obj, b'%s"resourceVersion":"%d",%s' % (head, revision, stored[len(head) :]), revision)
 
     def _moved(self, item: Item, revision: int) -> Item:
-        head = self._head
+        head = self._head_of(item.obj)
         tail = item.body[len(head) + len(b'"resourceVersion":"%d",' % item.revision) :]
         obj = {**item.obj, "metadata": {**item.obj["metadata"], "resourceVersion": str(revision)}}
         return Item(item.key, obj, b'%s"resourceVersion":"%d",%s' % (head, revision, tail), revision)
+
+
+def _head(kind: str, api_version: str) -> bytes:
+    """How the bytes of an object begin, up to what its metadata holds."""
+    return orjson.dumps({"kind": kind, "apiVersion": api_version, "metadata": {}})[:-2]
 
 
 class Caches:

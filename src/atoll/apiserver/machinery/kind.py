@@ -8,7 +8,7 @@ resource, so each mechanism is written once. What cannot be said in data (defaul
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -64,6 +64,12 @@ class Outcome(NamedTuple):
     unknown: tuple[str, ...] = ()
 
 
+class Converter(Protocol):
+    """Turns custom resources from one version into another where that is done outside."""
+
+    async def convert(self, objects: Sequence[dict[str, Any]], api_version: str) -> list[dict[str, Any]]: ...
+
+
 class Schema(Protocol):
     """The types of an object's fields. Built-in kinds and custom resources each have an implementation."""
 
@@ -90,11 +96,14 @@ class Schema(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Subresource:
-    """`gvk` is the type of the body: for status the resource's own, for scale autoscaling/v1 Scale."""
+    """`gvk` is the type of the body: for status the resource's own, for scale autoscaling/v1 Scale. `older` are API versions of it that
+    are no longer served, but still taken here.
+    """
 
     name: str
     gvk: GroupVersionKind
     verbs: tuple[str, ...]
+    older: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,7 @@ class Kind:
     builtin: bool = True
     deprecation: str = ""  # a warning for whoever uses this version
     digest: str = ""  # of a custom resource's schema: OpenAPI's documents change with it
+    converter: Converter | None = field(default=None, compare=False)  # else versions differ in their schema alone
     prefix: str = field(init=False, compare=False, default="")  # of its keys in the store: /registry/<group, or core>/<plural>/
 
     def __post_init__(self) -> None:

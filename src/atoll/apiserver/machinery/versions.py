@@ -1,12 +1,13 @@
 """Kinds served under several versions and stored under one: the other form is made when it is read, and undone when it is written.
 
 Two of the built-in kinds are such: events (core and events.k8s.io) and horizontal pod autoscalers (v1 and v2). Versions of a custom
-resource differ in their schema alone (conversion strategy None): each shows what its schema knows.
+resource differ in their schema alone (conversion strategy None): each shows what its schema knows. Where a webhook converts them, it is
+asked before (`shown`, `converted`), and nothing is left to do here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -28,16 +29,35 @@ _EVENT_FIELDS_BACK = {new: old for old, new in _EVENT_FIELDS.items()}
 
 def served_object(kind: Kind, item: Item) -> Object:
     """The item as this kind's version shows it; shared, not to be changed."""
-    return item.obj if not kind.storage_group_version else from_stored(kind, item.obj)
+    return item.obj if not kind.storage_group_version or kind.converter is not None else from_stored(kind, item.obj)
 
 
 def served_body(kind: Kind, item: Item) -> bytes:
-    return item.body if not kind.storage_group_version else orjson.dumps(from_stored(kind, item.obj))
+    return item.body if not kind.storage_group_version or kind.converter is not None else orjson.dumps(from_stored(kind, item.obj))
+
+
+async def shown(kind: Kind, items: Sequence[Item]) -> list[Item]:
+    """The items in the version this kind is served in, where a webhook must be asked for that. Raises StatusError 500."""
+    others = [item for item in items if item.obj["apiVersion"] != kind.api_version] if kind.converter is not None else []
+    if not others:
+        return list(items)
+    made = iter(await converted(kind, [item.obj for item in others]))
+    return [_with(item, next(made)) if item.obj["apiVersion"] != kind.api_version else item for item in items]
+
+
+def _with(item: Item, obj: Object) -> Item:
+    return Item(item.key, obj, orjson.dumps(obj), item.revision)
+
+
+async def converted(kind: Kind, objects: Sequence[Object]) -> list[Object]:
+    """Objects of other versions in this one, as the webhook has them and this version's schema knows them. Raises StatusError 500."""
+    assert kind.converter is not None
+    return [kind.schema.restored(obj) for obj in await kind.converter.convert(objects, kind.api_version)]
 
 
 def from_stored(kind: Kind, obj: Object) -> Object:
     """The stored object in the version this kind is served in; the same object when that is the one stored."""
-    if not kind.storage_group_version:
+    if not kind.storage_group_version or kind.converter is not None:
         return obj
     if not kind.builtin:
         return {**kind.schema.validate(obj).object, "apiVersion": kind.api_version}
@@ -46,7 +66,7 @@ def from_stored(kind: Kind, obj: Object) -> Object:
 
 def to_stored(kind: Kind, obj: Object) -> Object:
     """The other way. A custom resource keeps what only its own version knows until it has been judged by that version."""
-    if not kind.storage_group_version:
+    if not kind.storage_group_version or kind.converter is not None:
         return obj
     if not kind.builtin:
         return {**obj, "apiVersion": kind.storage_group_version}

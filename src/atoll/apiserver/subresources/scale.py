@@ -13,7 +13,7 @@ from atoll.apiserver.customresources.schema import CustomSchema, ScalePaths
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.machinery.kind import Cause, Kind
-from atoll.apiserver.machinery.versions import from_stored
+from atoll.apiserver.machinery.versions import from_stored, shown
 from atoll.apiserver.verbs.change import change, check_revision
 
 
@@ -50,7 +50,8 @@ async def set_scale(core: Core, call: Call, compute: Callable[[Object], Object])
     # By the main door: spec changes, so generation rises.
     through = Call(call.user, "update", call.kind, call.namespace, call.name, dry_run=call.dry_run, field_manager=call.field_manager)
     through.served = call.served
-    return scale_of(call.face, from_stored(call.face, (await change(core, through, scaled)).obj))
+    [after] = await shown(call.face, [await change(core, through, scaled)])
+    return scale_of(call.face, from_stored(call.face, after.obj))
 
 
 def _paths(kind: Kind) -> ScalePaths | None:

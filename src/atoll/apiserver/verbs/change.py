@@ -16,6 +16,7 @@ from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.apply import follow_update
 from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.versions import shown
 from atoll.apiserver.verbs.create import stored
 from atoll.apiserver.verbs.prepare import admit_change
 from atoll.errors import StatusError
@@ -41,10 +42,11 @@ async def change(core: Core, call: Call, compute: Change, *, admit: bool = True,
         if item is None:
             raise statuses.not_found(call.kind, call.name or "")
         try:
-            new = await compute(item)
+            [seen] = (item,) if call.kind.converter is None else await shown(call.face, (item,))
+            new = await compute(seen)
             check_revision(call, new["metadata"], item)
             if admit:
-                await admit_change(core, call, new, item.obj)
+                await admit_change(core, call, new, seen.obj)
         except StatusError:
             if await cacher.is_current(item):
                 raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import orjson
+
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
@@ -24,7 +26,9 @@ async def create(core: Core, call: Call, obj: Object) -> Item:
             metadata["name"] = generate_name(metadata["generateName"])
         call.name = metadata.get("name")
         try:
-            return await _store(core, call, obj)
+            # A webhook turns the object into another version on the way: a second try begins with the first one.
+            fresh = orjson.loads(orjson.dumps(obj)) if generated and call.kind.converter is not None else obj
+            return await _store(core, call, fresh)
         except CompareFailed:
             if attempt + 1 == GENERATE_TRIES or not generated:
                 raise statuses.already_exists(call.kind, call.name or "") from None

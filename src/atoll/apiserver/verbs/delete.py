@@ -18,6 +18,7 @@ from atoll.apiserver.kinds import rules_for
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.machinery.kind import Kind
+from atoll.apiserver.machinery.versions import shown
 from atoll.apiserver.verbs.change import TRIES_MAX, is_released, remove
 from atoll.apiserver.verbs.create import stored
 from atoll.apiserver.verbs.read import ListOptions, list_page
@@ -77,11 +78,12 @@ async def delete(core: Core, call: Call, options: DeleteOptions) -> tuple[Item, 
             if await cacher.is_current(item):
                 raise
             continue
-        marked = _mark(core, call.kind, item, options)
+        [own] = (item,) if call.kind.converter is None else await shown(call.kind, (item,))
+        marked = _mark(core, call.kind, own, options)
         try:
             if is_released(marked):
                 return await remove(core, call, item), True
-            if marked == item.obj:
+            if marked == own.obj:
                 if await cacher.is_current(item):
                     return item, False
                 continue

@@ -13,7 +13,7 @@ from atoll.apiserver.kinds.rules import Rules
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
 from atoll.apiserver.machinery.kind import Cause, Kind
-from atoll.apiserver.machinery.versions import from_stored
+from atoll.apiserver.machinery.versions import converted, from_stored
 
 
 def typed(kind: Kind, obj: Any) -> Object:
@@ -66,7 +66,7 @@ async def admit_new(core: Core, call: Call, obj: Object) -> None:
     if causes:
         raise statuses.invalid(kind, obj["metadata"].get("name") or "", causes)
     await core.admission.validate(call, obj, None)
-    _settle(call, obj)
+    await _settle(call, obj)
 
 
 async def admit_change(core: Core, call: Call, new: Object, old: Mapping[str, Any]) -> None:
@@ -84,7 +84,7 @@ async def admit_change(core: Core, call: Call, new: Object, old: Mapping[str, An
     if causes:
         raise statuses.invalid(kind, new["metadata"].get("name") or "", causes)
     await core.admission.validate(call, new, old)
-    _settle(call, new)
+    await _settle(call, new)
 
 
 async def _checked(core: Core, rules: Rules, check: Callable[..., list[Cause]], *args: Any) -> list[Cause]:
@@ -99,11 +99,17 @@ def _judge(call: Call) -> Kind:
     return call.kind if call.kind.builtin else call.face
 
 
-def _settle(call: Call, obj: Object) -> None:
-    """Take out of a custom resource what the version it is stored in does not know."""
-    if call.face is call.kind or call.kind.builtin:
+async def _settle(call: Call, obj: Object) -> None:
+    """Turn a custom resource into the version it is stored in: by its webhook, or by taking out what that version does not know."""
+    kind = call.kind
+    if kind.builtin or (kind.converter is None and call.face is kind):
         return
-    settled = call.kind.schema.validate(obj).object
+    if kind.converter is None:
+        settled = kind.schema.validate(obj).object
+    elif obj["apiVersion"] != kind.api_version:
+        [settled] = await converted(kind, [obj])
+    else:
+        return
     if settled is not obj:
         obj.clear()
         obj.update(settled)
