@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from conformance_api import Api, Refused
+from conformance_api import Api, Refused, until
 from conformance_definitions import Definitions
 from conformance_plane import Plane
 
-from atoll.client.resources import NAMESPACES
+from atoll.client.resources import NAMESPACES, SERVICE_ACCOUNTS
 
 NUMBERS = count(1)
 
@@ -39,6 +39,7 @@ def namespaces(api):
         name = f"conformance-{next(NUMBERS)}"
         api.at(NAMESPACES).new(name, labels=labels or None)
         made.append(name)
+        until(lambda: not api.at(SERVICE_ACCOUNTS, name).gone("default"), "the default service account")
         return name
 
     yield make

@@ -10,7 +10,7 @@ from __future__ import annotations
 from atoll.client.informer import Handler
 from atoll.client.objects import Object, copy_of, is_deleting, name_of, namespace_of
 from atoll.client.protocol import Client, is_not_found
-from atoll.client.resources import EVENTS, NAMESPACES, Resource
+from atoll.client.resources import EVENTS, NAMESPACES, PODS, Resource
 from atoll.controllers import conditions
 from atoll.controllers.base import Context, Controller
 from atoll.controllers.conditions import Conditions, condition
@@ -110,7 +110,10 @@ class NamespaceController(Controller):
             return
         resources = [resource for resource in self.config.resources() if resource.namespaced and resource != EVENTS]
         self._follow(resources)
-        remaining, failures = await empty(self.client, key, resources)
+        # Pods first (KEP-5080): nothing that one may depend on, a network policy say, goes while it still runs.
+        remaining, failures = await empty(self.client, key, [PODS])
+        if not remaining and not failures:
+            remaining, failures = await empty(self.client, key, [resource for resource in resources if resource != PODS])
         if remaining or failures:
             await self._tell(namespace, remaining, failures)
             self.queue.add_after(key, RECHECK_S)

@@ -19,7 +19,9 @@ from atoll.controllers.certificates.signing import CertificateSigningController
 from atoll.controllers.clusterrole import ClusterRoleAggregation
 from atoll.controllers.daemonset.controller import DaemonSetController
 from atoll.controllers.deployment.controller import DeploymentController
+from atoll.controllers.disruption.controller import DisruptionController
 from atoll.controllers.endpoints.controller import EndpointsController, EndpointSliceController
+from atoll.controllers.endpoints.mirroring import EndpointSliceMirroringController
 from atoll.controllers.garbage.controller import GarbageCollector
 from atoll.controllers.job.controller import JobController
 from atoll.controllers.job.cronjob import CronJobController
@@ -29,6 +31,7 @@ from atoll.controllers.nodes.eviction import TaintEvictionController
 from atoll.controllers.nodes.lifecycle import NodeLifecycleController
 from atoll.controllers.nodes.podgc import PodGarbageCollector
 from atoll.controllers.replicaset import ReplicaSetController
+from atoll.controllers.replicationcontroller import ReplicationControllerController
 from atoll.controllers.resourcequota import ResourceQuotaController
 from atoll.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
 from atoll.controllers.statefulset.controller import StatefulSetController
@@ -40,6 +43,7 @@ from atoll.controllers.volumes.protection import ClaimProtection, VolumeProtecti
 CONTROLLERS: tuple[type[Controller], ...] = (
     DeploymentController,
     ReplicaSetController,
+    ReplicationControllerController,
     DaemonSetController,
     StatefulSetController,
     JobController,
@@ -47,6 +51,8 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     TtlAfterFinishedController,
     EndpointsController,
     EndpointSliceController,
+    EndpointSliceMirroringController,
+    DisruptionController,
     NamespaceController,
     ServiceAccountController,
     RootCaPublisher,

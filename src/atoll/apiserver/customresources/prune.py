@@ -31,7 +31,7 @@ def _object(node: Node, value: dict[str, Any], path: str, unknown: list[str]) ->
     for name, item in value.items():
         where = f"{path}.{name}" if path else name
         if node.embedded and name in _IDENTITY:
-            new = _identity(name, item)
+            new = _identity(name, item, where, unknown)
             if new is None:
                 same = False
                 continue
@@ -53,14 +53,17 @@ def _object(node: Node, value: dict[str, Any], path: str, unknown: list[str]) ->
     return value if same else kept
 
 
-def _identity(name: str, item: Any) -> Any:
+def _identity(name: str, item: Any, where: str, unknown: list[str]) -> Any:
     """An embedded resource's own names and metadata: what cannot be read as such goes."""
     if name != "metadata":
         return item if isinstance(item, str) else None
+    found: list[str] = []
     try:
-        return clean_metadata(item, [])
+        cleaned = clean_metadata(item, found)
     except DecodeError:
         return None
+    unknown += [text.replace('"metadata', f'"{where}', 1) for text in found]
+    return cleaned
 
 
 def clean_metadata(metadata: Any, unknown: list[str]) -> Any:

@@ -5,12 +5,12 @@ A rolling update replaces at most maxUnavailable pods at a time, or with maxSurg
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from atoll.client.objects import Object, is_deleting, labels_of, name_of
 from atoll.controllers.daemonset.placement import placement
+from atoll.controllers.deployment.rollout import pods_of
 from atoll.controllers.history import HASH_LABEL
 from atoll.controllers.pods import is_available, phase_of
 
@@ -58,12 +58,10 @@ def is_rolling(daemon_set: Object) -> bool:
 def limits(daemon_set: Object, desired: int) -> tuple[int, int]:
     """(maxSurge, maxUnavailable) in pods; both round up, and both zero would never move."""
     rolling = (daemon_set["spec"].get("updateStrategy") or {}).get("rollingUpdate") or {}
-    surge, unavailable = (_resolve(rolling.get(name, default), desired) for name, default in (("maxSurge", 0), ("maxUnavailable", 1)))
+    surge, unavailable = (
+        pods_of(rolling.get(name, default), desired, up=True) for name, default in (("maxSurge", 0), ("maxUnavailable", 1))
+    )
     return surge, unavailable if surge or unavailable else 1
-
-
-def _resolve(value: int | str, total: int) -> int:
-    return value if isinstance(value, int) else math.ceil(int(value.rstrip("%")) * total / 100)
 
 
 def plan_update(daemon_set: Object, nodes: Sequence[str], by_node: Mapping[str, Sequence[Object]], digest: str, now: float) -> Plan:

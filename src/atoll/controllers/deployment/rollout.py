@@ -45,14 +45,15 @@ def fenceposts(deployment: Object) -> tuple[int, int]:
         return 0, 0
     rolling = (deployment["spec"].get("strategy") or {}).get("rollingUpdate") or {}
     replicas = wanted(deployment)
-    surge = _resolve(rolling.get("maxSurge", "25%"), replicas, up=True)
-    unavailable = _resolve(rolling.get("maxUnavailable", "25%"), replicas, up=False)
+    surge = pods_of(rolling.get("maxSurge", "25%"), replicas, up=True)
+    unavailable = pods_of(rolling.get("maxUnavailable", "25%"), replicas, up=False)
     if not surge and not unavailable:
         unavailable = 1
     return surge, min(unavailable, replicas)
 
 
-def _resolve(value: int | str, total: int, *, up: bool) -> int:
+def pods_of(value: int | str, total: int, *, up: bool) -> int:
+    """A number of pods, or a percentage of `total`."""
     if isinstance(value, int):
         return value
     if not value.endswith("%"):
