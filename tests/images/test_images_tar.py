@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.images.tar import BLOCK, Entry, Kind, TarError, TarReader
+from atoll.images.tar import BLOCK, Entry, Kind, TarError
 from atoll.images.tarheader import TRAILER, encode, padding
+from atoll.images.tarreader import TarReader
 from image_harness import member, tar_of
 
 

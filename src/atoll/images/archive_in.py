@@ -20,7 +20,8 @@ from atoll.images.manifest import DEPTH_MAX, INDEXES, choose, document, media_ty
 from atoll.images.model import DOCKER_LAYER_GZIP, OCI_LAYER, Descriptor, Layer, Platform, chain_id
 from atoll.images.reference import Reference, parse
 from atoll.images.snapshots import Snapshots
-from atoll.images.tar import Kind, TarReader
+from atoll.images.tar import Kind
+from atoll.images.tarreader import TarReader
 
 MEMBERS_MAX = 10_000
 NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")

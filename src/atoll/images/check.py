@@ -19,7 +19,8 @@ from atoll.images.database import Database, LayerRow
 from atoll.images.extract import WHITEOUT, clean_name
 from atoll.images.model import Layer
 from atoll.images.snapshots import Snapshots
-from atoll.images.tar import Kind, TarReader
+from atoll.images.tar import Kind
+from atoll.images.tarreader import TarReader
 from atoll.kernel.openat2 import RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, open_in_root
 
 READ_SIZE = 1 << 20

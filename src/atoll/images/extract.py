@@ -20,7 +20,8 @@ from atoll.images.attributes import Dresser
 from atoll.images.directories import DIRECTORY, Directories
 from atoll.images.filedata import pieces, write_all, write_sparse
 from atoll.images.room import FREE
-from atoll.images.tar import Entry, Kind, TarReader
+from atoll.images.tar import Entry, Kind
+from atoll.images.tarreader import TarReader
 from atoll.images.treewalk import OPAQUE, remove_below
 from atoll.kernel.openat2 import open_in_root
 
