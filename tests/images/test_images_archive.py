@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -17,7 +18,7 @@ import pytest
 import zstandard
 
 from atoll.errors import AtollError, DigestMismatch, InvalidInput, NotFound
-from atoll.images import ImageStore
+from atoll.images import ImageStore, archive_in
 from image_harness import collected, make_image, member, run, stream, tar_of
 
 BASE, TOP = tar_of(("etc/x", b"x" * 5000)), tar_of(("app", b"y"))
@@ -47,6 +48,30 @@ def test_save_and_load(store: ImageStore, pack: Any):
         assert loaded.id == image.id
         assert loaded.repo_tags == ("app:1", "app:2")
         assert {"stream": "Loaded image: app:1\n"} in seen
+
+
+def test_load_tells_of_the_bytes_of_new_layers(store: ImageStore, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(archive_in, "REPORT_S", 0.0)
+    tar = tar_of(("f", os.urandom(2 << 20)))
+
+    async def main() -> None:
+        image = await make_image(store, "told:1", tar)
+        saved = await collected(store.save(["told:1"]))
+        told: list[dict[str, Any]] = []
+        await store.load(stream(saved), told.append)
+        assert [message for message in told if message.get("status")] == []  # the layer was here
+        await store.remove("told:1")
+        await store.load(stream(saved), told.append)
+        layers = [message for message in told if message.get("status")]
+        assert {(message["status"], message["id"]) for message in layers} == {("Loading layer", image.layers[0].diff_id[7:19])}
+        current = [message["progressDetail"]["current"] for message in layers]
+        (total,) = {message["progressDetail"]["total"] for message in layers}
+        assert total > 2 << 20
+        assert current == sorted(current)
+        assert (current[0], current[-1]) == (0, total)
+        assert len(current) > 3
+
+    asyncio.run(main())
 
 
 def test_save_is_the_same_each_time(store: ImageStore):

@@ -7,6 +7,7 @@ reach a file. What no image ends up using is collected afterwards.
 from __future__ import annotations
 
 import posixpath
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,7 +28,10 @@ MEMBERS_MAX = 10_000
 NAME_ANNOTATIONS = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
 _GZIP_TYPES = {"gzip": DOCKER_LAYER_GZIP, "zstd": f"{OCI_LAYER}+zstd", None: OCI_LAYER}
 
+REPORT_S = 0.1  # between two words of one layer
+
 Loaded = tuple[str, list[Reference]]
+Note = Callable[[str, int, int], None]
 
 
 class ArchiveReader:
@@ -41,8 +45,8 @@ class ArchiveReader:
         self._members: dict[str, tuple[str, int]] = {}
         self._aliases: dict[str, str] = {}
 
-    def read(self, chunks: Iterator[bytes], note: Callable[[str, int, int], None]) -> list[Loaded]:
-        """The ids of the images found, each with the names it is to get. `note(diff_id, layer, layers)` tells of layers done.
+    def read(self, chunks: Iterator[bytes], note: Note) -> list[Loaded]:
+        """The ids of the images found, each with the names it is to get. `note(diff_id, current, total)` tells of a new layer's bytes.
 
         Raises InvalidInput, DigestMismatch, LimitExceeded.
         """
@@ -106,7 +110,7 @@ class ArchiveReader:
             raise InvalidInput("manifest.json is not a list of images")
         return entries
 
-    def _docker(self, entry: dict[str, Any], note: Callable[[str, int, int], None]) -> Loaded:
+    def _docker(self, entry: dict[str, Any], note: Note) -> Loaded:
         config_name, layer_names, tags = entry.get("Config"), entry.get("Layers") or [], entry.get("RepoTags") or []
         if not isinstance(config_name, str) or not all(isinstance(one, str) for one in (*layer_names, *tags)):
             raise InvalidInput("manifest.json holds an image without a proper Config, Layers and RepoTags")
@@ -116,7 +120,7 @@ class ArchiveReader:
         return self._image(config_digest, [Descriptor("", digest, size) for digest, size in members], None, note), names
 
     # OCI layout ----------------------------------------------------------------------------------------------------------------------
-    def _oci(self, index: dict[str, Any], note: Callable[[str, int, int], None]) -> list[Loaded]:
+    def _oci(self, index: dict[str, Any], note: Note) -> list[Loaded]:
         loaded = []
         for line in parse_index(index):
             names = [canonical(parse(line.annotations[key])) for key in NAME_ANNOTATIONS if "/" in line.annotations.get(key, "")][:1]
@@ -149,24 +153,32 @@ class ArchiveReader:
             raise DigestMismatch(f"content of {pointer.digest} in the archive is in truth {digest} with {size} bytes: refused")
 
     # images --------------------------------------------------------------------------------------------------------------------------
-    def _image(
-        self, config_digest: str, blobs: list[Descriptor], manifest: Descriptor | None, note: Callable[[str, int, int], None]
-    ) -> str:
+    def _image(self, config_digest: str, blobs: list[Descriptor], manifest: Descriptor | None, note: Note) -> str:
         config = self._blobs.read(config_digest)
         diff_ids = parse_config(config)["rootfs"]["diff_ids"]
         if len(diff_ids) != len(blobs):
             raise InvalidInput(f"the image's configuration has {len(diff_ids)} layers where the archive lists {len(blobs)}")
         layers: list[Layer] = []
         parent: str | None = None
-        for number, (diff_id, blob) in enumerate(zip(diff_ids, blobs, strict=True), 1):
+        for diff_id, blob in zip(diff_ids, blobs, strict=True):
             layer = self._snapshots.find(chain_id(parent, diff_id))
             if layer is None:
-                layer = self._snapshots.unpack_blob_now(self._blobs.chunks(blob.digest), parent, diff_id)
+                layer = self._snapshots.unpack_blob_now(self._told(blob, diff_id, note), parent, diff_id)
                 self._database.add_layer_blob(diff_id, self._typed(blob))
+                note(diff_id, blob.size, blob.size)
             layers.append(layer)
             parent = layer.chain_id
-            note(diff_id, number, len(diff_ids))
         return self._catalog.add(config, layers, manifest=manifest)
+
+    def _told(self, blob: Descriptor, diff_id: str, note: Note) -> Iterator[bytes]:
+        """The blob's bytes; now and then how many have been read."""
+        current, last = 0, 0.0
+        for chunk in self._blobs.chunks(blob.digest):
+            if (now := time.monotonic()) - last >= REPORT_S:
+                last = now
+                note(diff_id, current, blob.size)
+            yield chunk
+            current += len(chunk)
 
     def _typed(self, blob: Descriptor) -> Descriptor:
         if blob.media_type:

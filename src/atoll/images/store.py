@@ -237,9 +237,9 @@ class ImageStore:
         """Reads a docker-archive or OCI-layout tar, plain or compressed. Raises InvalidInput, DigestMismatch, LimitExceeded."""
         loop = asyncio.get_running_loop()
 
-        def note(diff_id: str, number: int, count: int) -> None:
+        def note(diff_id: str, current: int, total: int) -> None:
             message = {"status": "Loading layer", "id": diff_id.removeprefix("sha256:")[:12]}
-            loop.call_soon_threadsafe(progress, {**message, "progressDetail": {"current": number, "total": count}})
+            loop.call_soon_threadsafe(progress, {**message, "progressDetail": {"current": current, "total": total}})
 
         reader = ArchiveReader(self._database, self.blobs, self.snapshots, self._catalog)
         with room(), self.working():
