@@ -90,7 +90,7 @@ _TABLE: dict[str, tuple[Kind, ...]] = {
             others=(
                 Subresource("attach", _core("PodAttachOptions"), _STREAM),
                 Subresource("binding", _core("Binding"), _CREATE),
-                Subresource("eviction", GroupVersionKind("policy", "v1", "Eviction"), _CREATE),
+                Subresource("eviction", GroupVersionKind("policy", "v1", "Eviction"), _CREATE, older=("policy/v1beta1",)),
                 Subresource("exec", _core("PodExecOptions"), _STREAM),
                 Subresource("log", _core("Pod"), ("get",)),
                 Subresource("portforward", _core("PodPortForwardOptions"), _STREAM),
