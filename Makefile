@@ -7,7 +7,8 @@ STAMP  := $(VENV)/.setup-done
 .PHONY: setup demo check test bench clean
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml packaging/system-packages.txt packaging/setup packaging/fetch-docker packaging/unpack-debian $(wildcard hatch_build.py)
+$(STAMP): pyproject.toml packaging/system-packages.txt packaging/setup packaging/fetch-docker packaging/unpack-debian packaging/build-clientgo \
+          tests/apiserver/clientgo/main.go $(wildcard hatch_build.py)
 	packaging/setup $(VENV) $(PYTHON)
 	@touch $@
 
