@@ -20,8 +20,8 @@ def check_discovery(api, resource):
     return {name.partition("/")[2] for name in names if name.startswith(f"{resource.plural}/")}
 
 
-def check_operations(door, *bodies, strategic=True):
-    """`bodies` are three objects that differ in name. They are made, changed and deleted; nothing is left."""
+def check_operations(door, *bodies, change=None):
+    """`bodies` are three objects that differ in name, `change` a merge patch of their spec. They are made, changed and deleted."""
     subresources = check_discovery(door.api, door.resource)
     selector = {"labelSelector": f"{LABEL}={bodies[0]['metadata']['name']}"}
     for body in bodies:
@@ -39,10 +39,12 @@ def check_operations(door, *bodies, strategic=True):
         def annotated(obj):
             return obj["metadata"].get("annotations") or {}
 
-        for number, kind in enumerate(("merge", "strategic") if strategic else ("merge",)):
+        for number, kind in enumerate(("merge", "strategic")):
             patched = door.patch(name, {"metadata": {"annotations": {"patched": str(number)}}}, kind)
             assert annotated(patched)["patched"] == str(number)
             watch.expect("MODIFIED", lambda obj, number=number: annotated(obj).get("patched") == str(number))
+        if change is not None:
+            assert door.patch(name, {"spec": change})["metadata"]["generation"] == made[0]["metadata"]["generation"] + 1
         updated = door.change(name, lambda obj: obj["metadata"].setdefault("annotations", {}).update(updated="true"))
         assert annotated(updated)["updated"] == "true"
         watch.expect("MODIFIED", lambda obj: annotated(obj).get("updated") == "true")

@@ -53,11 +53,13 @@ TABLE = [
                 ],
             }
         },
+        {"matchingPrecedence": 9998},
     ),
     (
         "[sig-api-machinery] API priority and fairness should support PriorityLevelConfiguration API operations [Conformance]",
         PRIORITY_LEVELS,
         {"spec": {"type": "Limited", "limited": {"nominalConcurrencyShares": 2, "limitResponse": {"type": "Reject"}}}},
+        {"limited": {"nominalConcurrencyShares": 4}},
     ),
     (
         (
@@ -66,6 +68,7 @@ TABLE = [
         ),
         VALIDATING,
         {"spec": {"matchConstraints": CONSTRAINTS, "validations": [{"expression": "object.spec.replicas > 1"}]}},
+        {"failurePolicy": "Ignore"},
     ),
     (
         (
@@ -74,6 +77,7 @@ TABLE = [
         ),
         VALIDATING_BINDINGS,
         {"spec": {"policyName": "replicalimit-policy.example.com", "validationActions": ["Deny"]}},
+        {"validationActions": ["Warn"]},
     ),
     (
         (
@@ -88,6 +92,7 @@ TABLE = [
                 "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression": '[JSONPatch{op: "add", path: "/x", value: "y"}]'}}],
             }
         },
+        {"reinvocationPolicy": "IfNeeded"},
     ),
     (
         (
@@ -96,6 +101,7 @@ TABLE = [
         ),
         MUTATING_BINDINGS,
         {"spec": {"policyName": "replicalimit-policy.example.com"}},
+        {"policyName": "other.example.com"},
     ),
     (
         "[sig-apps] CronJob should support CronJob API operations [Conformance]",
@@ -179,11 +185,12 @@ TABLE = [
 
 
 @pytest.mark.parametrize(
-    ("resource", "fields"), [pytest.param(*row[1:], marks=pytest.mark.conformance(row[0]), id=row[1].plural) for row in TABLE]
+    ("resource", "fields", "change"),
+    [pytest.param(*row[1:3], row[3] if row[3:] else None, marks=pytest.mark.conformance(row[0]), id=row[1].plural) for row in TABLE],
 )
-def test_every_verb_is_served(api, ns, resource, fields):
+def test_every_verb_is_served(api, ns, resource, fields, change):
     door = api.at(resource, ns if resource.namespaced else None)
     names = [f"{resource.plural}-{number}" for number in range(3)]
     if resource == CSI_DRIVERS:
         names = [f"{name}.example.com" for name in names]
-    check_operations(door, *(door.make(name, **fields) for name in names))
+    check_operations(door, *(door.make(name, **fields) for name in names), change=change)
