@@ -40,6 +40,48 @@ def test_save_and_load(engine, tmp_path):
     assert b"Loaded image: busybox:latest" in pipe.stdout
 
 
+def test_save_of_a_repository_without_latest(engine):
+    engine.docker("tag", "busybox", "only/tags:1")
+    saved = subprocess.run(["docker", "save", "only/tags"], env=engine.environ, capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(saved)) as tar:
+        assert json.load(tar.extractfile("manifest.json"))[0]["RepoTags"] == ["only/tags:1"]
+    engine.docker("rmi", "only/tags:1")
+
+
+def test_another_platform_than_the_image_has(engine, tmp_path):
+    own = engine.docker("image", "inspect", "-f", "{{.Os}}/{{.Architecture}}", "busybox").stdout.strip()
+    saved = str(tmp_path / "saved.tar")
+    engine.docker("tag", "busybox", "plat:1")
+    engine.docker("save", "--platform", own, "-o", saved, "plat:1")
+    engine.docker("rmi", "plat:1")
+    engine.docker("image", "inspect", "--platform", own, "busybox")
+    engine.docker("history", "--platform", own, "busybox")
+    for words in (
+        ["image", "inspect", "--platform", "linux/s390x", "busybox"],
+        ["history", "--platform", "linux/s390x", "busybox"],
+        ["save", "--platform", "linux/s390x", "-o", str(tmp_path / "other.tar"), "busybox"],
+        ["push", "--platform", "linux/s390x", "busybox"],
+        ["load", "--platform", "linux/s390x", "-i", saved],
+    ):
+        done = engine.docker(*words, check=False)
+        assert done.returncode == 1, words
+        assert f"does not match the specified platform: wanted linux/s390x, actual: {own}" in done.stderr, words
+    assert "plat:1" not in names(engine)
+    assert "Loaded image: plat:1" in engine.docker("load", "--platform", own, "-i", saved).stdout
+    engine.docker("rmi", "plat:1")
+
+
+def test_platforms_that_cannot_be_taken_apart(engine, client):
+    assert "busybox:latest" in engine.docker("image", "ls", "--tree").stdout
+    both = client.api._get(client.api._url("/images/busybox/json"), params={"manifests": "1", "platform": "linux/amd64"})
+    assert (both.status_code, both.json()["message"]) == (400, "conflicting options: manifests and platform options cannot both be set")
+    two = client.api._get(client.api._url("/images/busybox/get"), params={"platform": ["linux/amd64", "linux/s390x"]})
+    assert (two.status_code, two.json()["message"]) == (400, "multiple platform parameters not supported")
+    one = client.api._delete(client.api._url("/images/busybox"), params={"platforms": '{"os":"linux","architecture":"amd64"}'})
+    assert one.status_code == 501
+    assert "busybox:latest" in names(engine)
+
+
 def test_load_of_what_is_no_image(engine):
     done = engine.docker("load", input=b"this is not a tar at all" * 100, check=False)
     assert done.returncode == 1

@@ -12,7 +12,7 @@ import pytest
 
 from atoll.config import Instance
 from atoll.errors import NotFound, Unauthenticated, Unavailable
-from atoll.images import ImageStore
+from atoll.images import ImageStore, Platform
 from image_harness import Registry, make_image, tar_of
 
 BASE = tar_of(("etc/os-release", b"NAME=test\n"), ("bin/sh", os.urandom(300_000)))
@@ -33,6 +33,15 @@ def test_push_and_pull_back(store: ImageStore, registry: Registry):
         assert pulled.repo_tags == (name,)
         assert pulled.repo_digests == (f"{registry.address}/team/app@{pushed.digest}",)
         assert [(path / "app/main").exists() for path in store.snapshots.overlay_lowers(pulled)] == [True, False]
+        (manifest,) = store.inspect(name, manifests=True)["Manifests"]
+        assert (manifest["ID"], manifest["Kind"], manifest["Available"]) == (pushed.digest, "image", True)
+        assert manifest["Descriptor"]["size"] == pushed.size
+        assert manifest["ImageData"]["Platform"] == {"os": "linux", "architecture": Platform.of_host().architecture}
+        assert manifest["ImageData"]["Size"]["Unpacked"] == pulled.size
+        # All the store's blobs are this image's.
+        assert manifest["Size"]["Content"] == sum(store.blobs.size(digest) or 0 for digest in store.blobs.all())
+        assert store.summaries(manifests=True)[0]["Manifests"] == [manifest]
+        assert "Manifests" not in store.summaries()[0]
         return pushed
 
     pushed = asyncio.run(work())

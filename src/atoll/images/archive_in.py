@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from atoll.errors import DigestMismatch, InvalidInput, LimitExceeded
+from atoll.errors import DigestMismatch, InvalidInput, LimitExceeded, NotFound
 from atoll.images.ahead import ahead
 from atoll.images.blobs import DOCUMENT_MAX, Blobs
 from atoll.images.catalog import Catalog, canonical, parse_config
@@ -35,20 +35,21 @@ Note = Callable[[str, int, int], None]
 
 
 class ArchiveReader:
-    """One load. `read` blocks: run it in a thread."""
+    """One load, of images of `platform` only where one is given. `read` blocks: run it in a thread."""
 
-    def __init__(self, database: Database, blobs: Blobs, snapshots: Snapshots, catalog: Catalog) -> None:
+    def __init__(self, database: Database, blobs: Blobs, snapshots: Snapshots, catalog: Catalog, platform: Platform | None = None) -> None:
         self._database = database
         self._blobs = blobs
         self._snapshots = snapshots
         self._catalog = catalog
+        self._platform = platform
         self._members: dict[str, tuple[str, int]] = {}
         self._aliases: dict[str, str] = {}
 
     def read(self, chunks: Iterator[bytes], note: Note) -> list[Loaded]:
         """The ids of the images found, each with the names it is to get. `note(diff_id, current, total)` tells of a new layer's bytes.
 
-        Raises InvalidInput, DigestMismatch, LimitExceeded.
+        Raises InvalidInput, DigestMismatch, LimitExceeded, NotFound for another platform than asked for.
         """
         self._store_members(chunks)
         if "manifest.json" in self._members:
@@ -129,7 +130,7 @@ class ArchiveReader:
             for _ in range(DEPTH_MAX):
                 if media_type(value, pointer.media_type) not in INDEXES:
                     break
-                pointer = choose(parse_index(value), Platform.of_host(), str(names[0]) if names else pointer.digest)
+                pointer = choose(parse_index(value), self._platform or Platform.of_host(), str(names[0]) if names else pointer.digest)
                 value = self._pointed(pointer)
             else:
                 raise InvalidInput("the OCI layout nests its indexes too deeply")
@@ -155,7 +156,11 @@ class ArchiveReader:
     # images --------------------------------------------------------------------------------------------------------------------------
     def _image(self, config_digest: str, blobs: list[Descriptor], manifest: Descriptor | None, note: Note) -> str:
         config = self._blobs.read(config_digest)
-        diff_ids = parse_config(config)["rootfs"]["diff_ids"]
+        parsed = parse_config(config)
+        own = Platform.of_config(parsed)
+        if self._platform is not None and not own.serves(self._platform):
+            raise NotFound(f"image {config_digest} does not match the specified platform: wanted {self._platform}, actual: {own}")
+        diff_ids = parsed["rootfs"]["diff_ids"]
         if len(diff_ids) != len(blobs):
             raise InvalidInput(f"the image's configuration has {len(diff_ids)} layers where the archive lists {len(blobs)}")
         layers: list[Layer] = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import platform as host
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NewType
 
@@ -69,6 +69,20 @@ class Platform:
         machine = host.machine()
         return cls("linux", MACHINES.get(machine, machine), "v7" if machine == "armv7l" else "")
 
+    @classmethod
+    def of_config(cls, config: dict[str, Any]) -> Platform:
+        """What an image's configuration says of itself."""
+        return cls(*(str(config.get(name) or "") for name in ("os", "architecture", "variant")))
+
+    def serves(self, wanted: Platform) -> bool:
+        """Whether an image of this platform is one of the platform wanted; a variant counts where both name one."""
+        same = (self.os, self.architecture) == (wanted.os, wanted.architecture)
+        return same and (not wanted.variant or self.variant in ("", wanted.variant))
+
+    def wire(self) -> dict[str, str]:
+        """As image-spec's index has it."""
+        return {name: value for name, value in asdict(self).items() if value}
+
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
@@ -115,6 +129,10 @@ class Image:
         """What containers start from: Env, Cmd, Entrypoint, WorkingDir, User, ExposedPorts, Volumes, Labels..."""
         config = self.config.get("config")
         return config if isinstance(config, dict) else {}
+
+    @property
+    def platform(self) -> Platform:
+        return Platform.of_config(self.config)
 
     @property
     def size(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 from atoll.errors import NotFound, Unauthenticated, Unavailable
@@ -109,10 +109,10 @@ class Remote:
                 platforms = [choice.platform for choice in parse_index(value) if choice.platform]
             else:
                 config = document(await registry.document(parse_manifest(value).config), "the configuration")
-                platforms = [Platform(*(str(config.get(key, "")) for key in ("os", "architecture", "variant")))]
+                platforms = [Platform.of_config(config)]
         return {
             "Descriptor": replace(fetched.descriptor, media_type=kind).wire(),
-            "Platforms": [{key: part for key, part in asdict(platform).items() if part} for platform in platforms],
+            "Platforms": [platform.wire() for platform in platforms],
         }
 
     async def login(self, auth: dict[str, Any]) -> dict[str, str]:

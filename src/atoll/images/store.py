@@ -160,15 +160,20 @@ class ImageStore:
         return {"ImagesDeleted": records or None, "SpaceReclaimed": before - self._layers_size() + downloads}
 
     # what the Docker API shows -------------------------------------------------------------------------------------------------------
-    def inspect(self, reference: str) -> dict[str, Any]:
+    def inspect(self, reference: str, *, manifests: bool = False) -> dict[str, Any]:
         """GET /images/{name}/json."""
-        return views.inspect(self.resolve(reference))
+        image = self.resolve(reference)
+        return {**views.inspect(image), **(self._manifests(image) if manifests else {})}
 
-    def summaries(self, *, filters: dict[str, list[str]] | None = None, shared_size: bool = False) -> list[dict[str, Any]]:
+    def summaries(
+        self, *, filters: dict[str, list[str]] | None = None, shared_size: bool = False, manifests: bool = False
+    ) -> list[dict[str, Any]]:
         """GET /images/json, newest first. Filters: reference, dangling, label, before, since, until. Raises InvalidInput."""
         chosen = views.select(self.all(), filters or {}, resolve=self.resolve, now_ns=self._clock())
         shared = self._shared_sizes() if shared_size else {}
         rows = [{**views.summary(image, shared=shared.get(image.id, views.UNKNOWN)), "RepoTags": names} for image, names in chosen]
+        if manifests:
+            rows = [{**row, **self._manifests(image)} for row, (image, _) in zip(rows, chosen, strict=True)]
         return sorted(rows, key=lambda row: row["Created"], reverse=True)
 
     def history(self, reference: str) -> list[dict[str, Any]]:
@@ -210,6 +215,14 @@ class ImageStore:
         with self.working():
             return await asyncio.to_thread(lambda: list(check(self._database, self.blobs, self.snapshots, note)))
 
+    def _manifests(self, image: Image) -> dict[str, Any]:
+        """What `manifests=1` adds; nothing in it for an image that was made here and has no manifest before it is pushed."""
+        documents = [*filter(None, (image.manifest.digest if image.manifest else None, image.id))]
+        packed = [blob.size for layer in image.layers for blob in self._tars.at_hand(layer)[:1]]
+        content = sum(packed) + sum(self.blobs.size(digest) or 0 for digest in documents)
+        users = [user.container_id for user in self._users() if user.image_id == image.id]
+        return {"Manifests": views.manifests(image, content, users)}
+
     def _layers_size(self) -> int:
         return sum(row.size for row in self._database.layers())
 
@@ -233,15 +246,18 @@ class ImageStore:
             self._catalog.tag(image_id, name)
         return self._catalog.by_id(image_id)
 
-    async def load(self, chunks: AsyncIterator[bytes], progress: Progress = nothing) -> list[Image]:
-        """Reads a docker-archive or OCI-layout tar, plain or compressed. Raises InvalidInput, DigestMismatch, LimitExceeded."""
+    async def load(self, chunks: AsyncIterator[bytes], progress: Progress = nothing, *, platform: Platform | None = None) -> list[Image]:
+        """Reads a docker-archive or OCI-layout tar, plain or compressed.
+
+        Raises InvalidInput, DigestMismatch, LimitExceeded, NotFound where its images are not of `platform`.
+        """
         loop = asyncio.get_running_loop()
 
         def note(diff_id: str, current: int, total: int) -> None:
             message = {"status": "Loading layer", "id": diff_id.removeprefix("sha256:")[:12]}
             loop.call_soon_threadsafe(progress, {**message, "progressDetail": {"current": current, "total": total}})
 
-        reader = ArchiveReader(self._database, self.blobs, self.snapshots, self._catalog)
+        reader = ArchiveReader(self._database, self.blobs, self.snapshots, self._catalog, platform)
         with room(), self.working():
             try:
                 loaded = await consume(chunks, lambda source: reader.read(source, note))
@@ -276,6 +292,10 @@ class ImageStore:
     def archive(self, image: Image, names: Sequence[Reference]) -> AsyncIterator[bytes]:
         """The same of one image, under NAMES that it need not have here."""
         return produce(ArchiveWriter(self.blobs, self._tars).write([(image, names)]))
+
+    def named(self, text: str) -> list[Image]:
+        """What `save` takes a word for: one image, or all that a repository's name stands for. Raises NotFound."""
+        return list({image.id: image for image, _ in self._named(text)}.values())
 
     def _named(self, text: str) -> Iterator[tuple[Image, Reference | None]]:
         image = self.find(text)

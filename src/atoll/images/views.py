@@ -61,6 +61,23 @@ def summary(image: Image, *, shared: int = UNKNOWN, containers: int = UNKNOWN) -
     }
 
 
+def manifests(image: Image, content: int, containers: Sequence[str]) -> list[dict[str, Any]]:
+    """ManifestSummary (API 1.47). One at most: of an index the manifest of one platform is kept. `content`: bytes of its blobs here."""
+    if image.manifest is None:
+        return []
+    platform = image.platform.wire()
+    return [
+        {
+            "ID": image.manifest.digest,
+            "Descriptor": {**image.manifest.wire(), "platform": platform},
+            "Available": True,
+            "Size": {"Content": content, "Total": content + image.size},
+            "Kind": "image",
+            "ImageData": {"Platform": platform, "Containers": list(containers), "Size": {"Unpacked": image.size}},
+        }
+    ]
+
+
 def history(image: Image) -> list[dict[str, Any]]:
     """GET /images/{name}/history, newest first. Only the top has an id: the steps beneath it are no images."""
     sizes = iter([layer.size for layer in image.layers])

@@ -166,9 +166,10 @@ def adopt(config: dict[str, Any], image: Image) -> None:
 
 def check_platform(name: str, image: Image, wanted: Platform) -> None:
     """Raises NotFound where the image is of another platform: clients then pull the one that is wanted."""
-    own = Platform(*(str(image.config.get(name) or "") for name in ("os", "architecture", "variant")))
-    if (own.os, own.architecture) != (wanted.os, wanted.architecture) or (wanted.variant and own.variant not in {"", wanted.variant}):
-        raise NotFound(f"image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {own}")
+    if not image.platform.serves(wanted):
+        raise NotFound(
+            f"image with reference {name} was found but does not match the specified platform: wanted {wanted}, actual: {image.platform}"
+        )
 
 
 def merge_health(base: dict[str, Any] | None, own: dict[str, Any] | None) -> dict[str, Any] | None:

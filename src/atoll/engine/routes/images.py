@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from atoll.engine.containers.create import check_platform
 from atoll.engine.filters import Filters
+from atoll.engine.platforms import platform_of
 from atoll.engine.times import parse_moment
-from atoll.errors import InvalidInput
+from atoll.errors import InvalidInput, NotSupported
 from atoll.http import Request, Response, Router, json_response
 
 if TYPE_CHECKING:
@@ -26,13 +28,25 @@ class Routes:
         filters = Filters.parse(query.get("filters"), FILTERS).as_dict()
         if query.get("filter"):  # what clients older than API 1.41 send
             filters.setdefault("reference", []).append(query.get("filter") or "")
-        return json_response(self._images.summaries(filters=filters, shared_size=query.flag("shared-size")))
+        return json_response(
+            self._images.summaries(filters=filters, shared_size=query.flag("shared-size"), manifests=query.flag("manifests"))
+        )
 
     async def inspect(self, request: Request, name: str) -> Response:
-        return json_response(self._images.inspect(name))
+        query = request.query
+        if query.flag("manifests") and query.get("platform"):
+            raise InvalidInput("conflicting options: manifests and platform options cannot both be set")
+        self._check_platform(request, name)
+        return json_response(self._images.inspect(name, manifests=query.flag("manifests")))
 
     async def history(self, request: Request, name: str) -> Response:
+        self._check_platform(request, name)
         return json_response(self._images.history(name))
+
+    def _check_platform(self, request: Request, name: str) -> None:
+        wanted = platform_of(request.query.get("platform"))
+        if wanted is not None:
+            check_platform(name, self._images.resolve(name), wanted)
 
     async def tag(self, request: Request, name: str) -> Response:
         query = request.query
@@ -47,6 +61,8 @@ class Routes:
 
     async def delete(self, request: Request, name: str) -> Response:
         query = request.query
+        if query.getall("platforms"):
+            raise NotSupported("an image here is of one platform: remove it as a whole, without platforms")
         image_id = self._images.resolve(name).id
         removed = await self._images.remove(name, force=query.flag("force"), prune=not query.flag("noprune"))
         self._publish(removed, image_id)

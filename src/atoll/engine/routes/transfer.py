@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atoll.engine.containers.create import check_platform
 from atoll.engine.credentials import registry_auth
 from atoll.engine.edge import read_json
 from atoll.engine.instructions import apply_changes
@@ -14,7 +15,7 @@ from atoll.engine.platforms import platform_of
 from atoll.engine.progress import JSON_LINES, line, stream_progress
 from atoll.errors import InvalidInput, NotFound
 from atoll.http import Request, Response, Router, json_response
-from atoll.images import Progress, parse
+from atoll.images import Platform, Progress, parse
 from atoll.images.bridge import produce
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Routes:
             names = [known for image in self._images.all() for known in image.repo_tags if parse(known).name == repository]
         if not names or self._images.find(names[0]) is None:
             raise NotFound(f"An image does not exist locally with the tag: {parse(name).familiar_name}")
+        self._check_platform(request, names)
 
         async def work(progress: Progress) -> None:
             for reference in names:
@@ -98,24 +100,33 @@ class Routes:
         await stream_progress(request, work)
 
     async def get(self, request: Request, name: str) -> Response:
-        return self._save([name])
+        return self._save(request, [name])
 
     async def get_all(self, request: Request) -> Response:
         names = [name for value in request.query.getall("names") for name in value.split(",") if name]
-        return self._save(names)
+        return self._save(request, names)
 
-    def _save(self, names: list[str]) -> Response:
+    def _save(self, request: Request, names: list[str]) -> Response:
+        self._check_platform(request, names)
         tar = self._images.save(names)
         for name in names:
-            self._engine.events.publish("image", "save", self._images.resolve(name).id, {"name": name})
+            for image in self._images.named(name):
+                self._engine.events.publish("image", "save", image.id, {"name": name})
         return Response(200, (TAR,), tar)
 
+    def _check_platform(self, request: Request, names: list[str]) -> None:
+        wanted = _one_platform(request)
+        if wanted is not None:
+            for name in names:
+                for image in self._images.named(name):
+                    check_platform(name, image, wanted)
+
     async def load(self, request: Request) -> None:
-        quiet = request.query.flag("quiet")
+        quiet, platform = request.query.flag("quiet"), _one_platform(request)
 
         async def work(progress: Progress) -> None:
             chosen = (lambda message: progress(message) if "stream" in message else None) if quiet else progress
-            for image in await self._images.load(request.chunks(), chosen):
+            for image in await self._images.load(request.chunks(), chosen, platform=platform):
                 self._engine.events.publish("image", "load", image.id, {"name": (*image.repo_tags, image.id)[0]})
 
         await stream_progress(request, work)
@@ -125,6 +136,14 @@ class Routes:
         if not all(isinstance(body.get(name) or "", str) for name in ("username", "password", "serveraddress", "identitytoken")):
             raise InvalidInput("invalid JSON: the fields of an auth configuration are strings")
         return json_response(await self._images.login(body))
+
+
+def _one_platform(request: Request) -> Platform | None:
+    """Raises InvalidInput for more than one, as Docker does: an image here is of one platform."""
+    given = request.query.getall("platform")
+    if len(given) > 1:
+        raise InvalidInput("multiple platform parameters not supported")
+    return platform_of(given[0]) if given else None
 
 
 def _labels(config: dict[str, Any]) -> dict[str, str]:
