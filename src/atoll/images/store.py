@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -17,10 +17,10 @@ from atoll.config import Instance
 from atoll.errors import InvalidInput, NotFound, Unavailable
 from atoll.images import hello, views
 from atoll.images.archive_in import ArchiveReader
-from atoll.images.archive_out import ArchiveWriter
 from atoll.images.blobs import Blobs
-from atoll.images.bridge import consume, produce
-from atoll.images.catalog import Catalog, canonical, new_config
+from atoll.images.bridge import consume
+from atoll.images.catalog import Catalog, new_config
+from atoll.images.census import Census
 from atoll.images.collector import Collector, ContentLock, Leases
 from atoll.images.database import Database
 from atoll.images.durability import Durability
@@ -32,6 +32,7 @@ from atoll.images.registry_session import RegistrySettings
 from atoll.images.remote import Remote
 from atoll.images.removal import Remover
 from atoll.images.room import room
+from atoll.images.saving import Saver
 from atoll.images.sharing import engine_blobs, registry_root
 from atoll.images.snapshots import Snapshots
 from atoll.images.usage import Usage
@@ -75,7 +76,9 @@ class ImageStore:
             self.settle,
             settings or RegistrySettings.from_environment(),
         )
-        self._usage = Usage(self._root, self.snapshots.directory)
+        usage = Usage(self._root, self.snapshots.directory)
+        self._census = Census(self._database, self.blobs, self.snapshots, self._catalog, self._tars, usage, users, clock)
+        self._saver = Saver(self._catalog, self.blobs, self._tars)
         self._remover = Remover(self._database, self._catalog, self._collector, users)
 
     def open(self) -> None:
@@ -145,7 +148,7 @@ class ImageStore:
 
         Those with all of `labels` and none of `spared`, each "key" or "key=value".
         """
-        before = self._layers_size()
+        before = self._census.layers_size()
         chosen = [
             image
             for image in self.all()
@@ -157,45 +160,33 @@ class ImageStore:
         records = self._remover.remove_unused(chosen)
         await asyncio.to_thread(self._collector.sweep)
         downloads = await asyncio.to_thread(self.blobs.partials.clear)
-        return {"ImagesDeleted": records or None, "SpaceReclaimed": before - self._layers_size() + downloads}
+        return {"ImagesDeleted": records or None, "SpaceReclaimed": before - self._census.layers_size() + downloads}
 
     # what the Docker API shows -------------------------------------------------------------------------------------------------------
     def inspect(self, reference: str, *, manifests: bool = False) -> dict[str, Any]:
-        """GET /images/{name}/json."""
-        image = self.resolve(reference)
-        return {**views.inspect(image), **(self._manifests(image) if manifests else {})}
+        """GET /images/{name}/json. Raises NotFound."""
+        return self._census.inspect(self.resolve(reference), manifests=manifests)
 
     def summaries(
         self, *, filters: dict[str, list[str]] | None = None, shared_size: bool = False, manifests: bool = False
     ) -> list[dict[str, Any]]:
         """GET /images/json, newest first. Filters: reference, dangling, label, before, since, until. Raises InvalidInput."""
-        chosen = views.select(self.all(), filters or {}, resolve=self.resolve, now_ns=self._clock())
-        shared = self._shared_sizes() if shared_size else {}
-        rows = [{**views.summary(image, shared=shared.get(image.id, views.UNKNOWN)), "RepoTags": names} for image, names in chosen]
-        if manifests:
-            rows = [{**row, **self._manifests(image)} for row, (image, _) in zip(rows, chosen, strict=True)]
-        return sorted(rows, key=lambda row: row["Created"], reverse=True)
+        return self._census.summaries(filters or {}, shared_size=shared_size, manifests=manifests)
 
     def history(self, reference: str) -> list[dict[str, Any]]:
-        """GET /images/{name}/history."""
+        """GET /images/{name}/history. Raises NotFound."""
         return views.history(self.resolve(reference))
 
     async def measure(self) -> None:
         """Walks what `disk_usage` has not seen yet, in a thread."""
-        await asyncio.to_thread(self._usage.measure, [self.snapshots.layer_of(row) for row in self._database.layers()])
+        await asyncio.to_thread(self._census.measure)
 
     def disk_usage(self) -> dict[str, Any]:
         """{"LayersSize": bytes, "Images": [summaries with SharedSize and Containers]} as /system/df has them.
 
         LayersSize is what du finds in the content's directory, packed blobs included; slow where `measure` was not awaited before.
         """
-        shared = self._shared_sizes()
-        used: dict[str, int] = {}
-        for user in self._users():
-            used[user.image_id] = used.get(user.image_id, 0) + 1
-        rows = [views.summary(image, shared=shared[image.id], containers=used.get(image.id, 0)) for image in self.all()]
-        self._usage.measure(self.snapshots.layer_of(row) for row in self._database.layers())
-        return {"LayersSize": self._usage.total(), "Images": rows}
+        return self._census.disk_usage()
 
     async def explain(self, reference: str) -> dict[str, Any]:
         """Why the image is as large as it is (why.py). Raises NotFound."""
@@ -214,21 +205,6 @@ class ImageStore:
 
         with self.working():
             return await asyncio.to_thread(lambda: list(check(self._database, self.blobs, self.snapshots, note)))
-
-    def _manifests(self, image: Image) -> dict[str, Any]:
-        """What `manifests=1` adds; nothing in it for an image that was made here and has no manifest before it is pushed."""
-        documents = [*filter(None, (image.manifest.digest if image.manifest else None, image.id))]
-        packed = [blob.size for layer in image.layers for blob in self._tars.at_hand(layer)[:1]]
-        content = sum(packed) + sum(self.blobs.size(digest) or 0 for digest in documents)
-        users = [user.container_id for user in self._users() if user.image_id == image.id]
-        return {"Manifests": views.manifests(image, content, users)}
-
-    def _layers_size(self) -> int:
-        return sum(row.size for row in self._database.layers())
-
-    def _shared_sizes(self) -> dict[str, int]:
-        counts = self._database.image_counts()
-        return {image.id: sum(layer.size for layer in image.layers if counts.get(layer.chain_id, 0) > 1) for image in self.all()}
 
     # making images -------------------------------------------------------------------------------------------------------------------
     def create_image(
@@ -279,37 +255,15 @@ class ImageStore:
 
         A name without a tag saves all tags of its repository, as Docker does; an id saves the image without names.
         """
-        wanted: dict[str, tuple[Image, list[Reference]]] = {}
-        for text in references:
-            for image, name in self._named(text):
-                names = wanted.setdefault(image.id, (image, []))[1]
-                if name is not None and name not in names:
-                    names.append(name)
-        if not wanted:
-            raise InvalidInput("no images to save")
-        return produce(ArchiveWriter(self.blobs, self._tars).write(list(wanted.values())))
+        return self._saver.save(references)
 
     def archive(self, image: Image, names: Sequence[Reference]) -> AsyncIterator[bytes]:
         """The same of one image, under NAMES that it need not have here."""
-        return produce(ArchiveWriter(self.blobs, self._tars).write([(image, names)]))
+        return self._saver.archive([(image, names)])
 
     def named(self, text: str) -> list[Image]:
         """What `save` takes a word for: one image, or all that a repository's name stands for. Raises NotFound."""
-        return list({image.id: image for image, _ in self._named(text)}.values())
-
-    def _named(self, text: str) -> Iterator[tuple[Image, Reference | None]]:
-        image = self.find(text)
-        if image is not None and self._catalog.names_id(text, image):
-            yield image, None
-            return
-        name = parse(text)
-        if name.tag or name.digest:
-            yield self.resolve(text), canonical(name) if name.tag and not name.digest else None
-            return
-        found = [(other, parse(tag)) for other in self.all() for tag in other.repo_tags if parse(tag).name == name.name]
-        if not found:
-            self.resolve(text)
-        yield from found
+        return list({image.id: image for image, _ in self._saver.named(text)}.values())
 
     async def import_tar(
         self, chunks: AsyncIterator[bytes], *, target: str | None = None, message: str = "", config: dict[str, Any] | None = None
