@@ -20,11 +20,11 @@ TIMEOUT_S = 3
 class Greeter:
     """A TCP and UDP server at `port` in a namespace that answers `name` and the caller's address."""
 
-    def __init__(self, namespace: Path | None, name: str, port: int = 80) -> None:
+    def __init__(self, namespace: Path | None, name: str, port: int = 80, family: int = socket.AF_INET) -> None:
         self._name = name
         in_namespace: Callable = (lambda make: netns.call(namespace, make)) if namespace else (lambda make: make())
-        self._tcp = in_namespace(lambda: socket.create_server(("", port)))
-        self._udp = in_namespace(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        self._tcp = in_namespace(lambda: socket.create_server(("", port), family=family))
+        self._udp = in_namespace(lambda: socket.socket(family, socket.SOCK_DGRAM))
         in_namespace(lambda: self._udp.bind(("", port)))
         self._threads = [threading.Thread(target=self._serve_tcp), threading.Thread(target=self._serve_udp)]
         for thread in self._threads:

@@ -71,7 +71,6 @@ def test_the_platform_asked_for(engine):
         (("--log-opt", "mode=sometimes"), "logging mode not supported: sometimes"),
         (("--log-opt", "max-size=-1"), "max-size"),
         (("--health-cmd", "true", "--health-interval", "1us"), "Interval in Healthcheck cannot be negative or less than 1ms"),
-        (("--network", "bridge", "--ip6", "fd00::5"), "IPv4 addresses only"),
     ],
 )
 def test_create_refuses(engine, options, message):

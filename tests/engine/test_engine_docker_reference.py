@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import urllib.request
 
 import pytest
 
@@ -61,6 +62,35 @@ def test_run_on_a_network_with_settings_of_its_interface(engine, given):
     assert seat["IPAddress"] == "10.214.8.75"
     assert list(seat["DriverOpts"]) == ["com.docker.network.endpoint.sysctls"]
     assert seat["DNSNames"][:2] == ["tuned", "seventyfive"]
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/sys/net/ipv6"), reason="this kernel has no IPv6")
+def test_run_on_a_network_with_ipv6(engine):
+    engine.docker("network", "create", "--ipv6", "--subnet", "fd00:8:77::/64", "six")
+    options = ("--network", "six", "--ip6", "fd00:8:77::33", "-p", "80")
+    server = "echo served > /tmp/index.html; exec httpd -f -h /tmp -p [::]:80"
+    run(engine, "sixth", *options, "--sysctl", "net.ipv6.conf.all.hop_limit=77", "busybox", "sh", "-c", server)
+    asked = (
+        "{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}/{{.GlobalIPv6PrefixLen}} {{.IPv6Gateway}} {{json .IPAMConfig}}{{end}}"
+    )
+    shown = 'fd00:8:77::33/64 fd00:8:77::1 {"IPv6Address":"fd00:8:77::33"}\n'
+    assert engine.docker("inspect", "-f", asked, "sixth").stdout == shown
+    assert re.search(r"^fd00:8:77::33\t\w+$", engine.docker("exec", "sixth", "cat", "/etc/hosts").stdout, re.MULTILINE)
+    assert engine.docker("exec", "sixth", "cat", "/proc/sys/net/ipv6/conf/all/hop_limit").stdout == "77\n"
+    fetched = engine.docker(
+        "run", "--rm", "--network", "six", "busybox", "sh", "-c", "nslookup -type=aaaa sixth; wget -qO - [fd00:8:77::33]"
+    )
+    assert "Address: fd00:8:77::33" in fetched.stdout
+    assert fetched.stdout.endswith("served\n")
+    port = engine.docker("port", "sixth", "80").stdout.rpartition(":")[2].strip()
+    with urllib.request.urlopen(f"http://[::1]:{port}", timeout=5) as answer:
+        assert answer.read() == b"served\n"
+    assert engine.docker("network", "inspect", "-f", "{{.EnableIPv6}} {{len .IPAM.Config}}", "six").stdout == "true 2\n"
+    assert "six" in engine.docker("network", "ls", "--format", "{{if eq .IPv6 `true`}}{{.Name}}{{end}}").stdout.split()
+    done = engine.docker("run", "--rm", "--network", "bridge", "--ip6", "fd00::5", "busybox", "true", check=False)
+    assert "user specified IP address is supported on user defined networks only" in done.stderr
+    engine.docker("rm", "-f", "sixth")
+    engine.docker("network", "rm", "six")
 
 
 def test_run_link_on_the_default_bridge_and_on_another(engine, given):

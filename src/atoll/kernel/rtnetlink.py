@@ -149,9 +149,9 @@ class RouteSocket(NetlinkSocket):
         body = attribute(_RTA_GATEWAY, address.packed) + number(_RTA_OIF, index)
         self.request(_RTM_NEWROUTE, head + body, flags=NLM_F_CREATE | NLM_F_REPLACE, what=f"set default route by {gateway}")
 
-    def delete_default_route(self) -> bool:
-        """IPv4's; False where there was none."""
-        head = _ROUTE.pack(socket.AF_INET, 0, 0, 0, _RT_TABLE_MAIN, 0, _RT_SCOPE_UNIVERSE, 0, 0)
+    def delete_default_route(self, version: int = 4) -> bool:
+        """That of IPv4 or IPv6; False where there was none."""
+        head = _ROUTE.pack(socket.AF_INET if version == 4 else socket.AF_INET6, 0, 0, 0, _RT_TABLE_MAIN, 0, _RT_SCOPE_UNIVERSE, 0, 0)
         try:
             self.request(_RTM_DELROUTE, head, what="delete default route")
         except SystemFailure as error:

@@ -5,6 +5,7 @@ Where libnftables is missing nothing is masqueraded and ports go through the rel
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import subprocess
@@ -67,8 +68,14 @@ class Firewall:
                 except NftablesError as error:
                     logger.debug("%s: %s", element, error)
 
+    def replace6(self, networks: Iterable[Network], endpoints: Iterable[Endpoint]) -> None:
+        """The same for IPv6, whose table stands only where a network has it."""
+        self._run(rules.full_table6(self._table, networks, endpoints, bridge_netfilter=bridge_netfilter()))
+
     def destroy(self) -> None:
         self._run(f"table ip {self._table}\ndelete table ip {self._table}\n")
+        with contextlib.suppress(NftablesError):  # a kernel without IPv6
+            self._run(f"table ip6 {self._table}\ndelete table ip6 {self._table}\n")
         self._leave_foreign()
 
     def open_foreign(self) -> None:
@@ -91,7 +98,7 @@ class Firewall:
         return [
             (chain["family"], chain["table"], chain["name"])
             for chain in self._listed("list chains", "chain")
-            if chain.get("hook") == "forward" and chain.get("policy") == "drop" and chain["family"] in ("ip", "inet")
+            if chain.get("hook") == "forward" and chain.get("policy") == "drop" and chain["family"] in ("ip", "ip6", "inet")
         ]
 
     def _our_foreign_rules(self) -> list[tuple[str, str, str, str, int]]:

@@ -10,13 +10,13 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Collection, Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
 from atoll.errors import AtollError, SystemFailure
 from atoll.kernel import netns
 from atoll.kernel.rtnetlink import RouteSocket
-from atoll.network import ipam
+from atoll.network import ipam, ipv6
 from atoll.network.model import Endpoint, Network
 from atoll.network.rules import OPTION_ICC
 
@@ -46,8 +46,8 @@ def port_name(instance_id: str, endpoint_id: str) -> str:
 
 
 def new_namespace() -> None:
-    """What every new namespace starts with; runs inside it. IPv6 stays on for lo alone: a bridge without IPv6 must not become a side
-    road.
+    """What every new namespace starts with; runs inside it. IPv6 stays on for lo alone until a network has it: a bridge without must not
+    become a side road.
     """
     _write(_SYSCTL / "ipv6/conf/default/disable_ipv6", "1")
     _write(_SYSCTL / "ipv4/ip_unprivileged_port_start", "0")  # Docker's defaults since 20.10: what is inside is the container's own
@@ -87,13 +87,17 @@ class Links:
             raise AtollError(f"network {network.name} cannot use link {network.bridge}: it exists and is no bridge")
         settings = _SYSCTL / "ipv6/conf" / network.bridge
         _write(settings / "accept_ra", "0")  # a container must not configure the host's IPv6 (CVE-2020-13401)
-        _write(settings / "disable_ipv6", "1")
+        if not network.subnet6:
+            _write(settings / "disable_ipv6", "1")
         _write(_SYSCTL / "ipv4/conf" / network.bridge / "route_localnet", "1")  # published ports answer on 127.0.0.1; rules guard it
         self._route.add_address(link.index, IPv4Interface(f"{gateway}/{subnet.prefixlen}"))
+        if network.subnet6:
+            ipv6.switch_on(network.bridge)
+            self._route.add_address(link.index, IPv6Interface(f"{network.gateway6}/{IPv6Network(network.subnet6).prefixlen}"))
         self._route.set_up(link.index)
 
-    def seat(self, network: Network, endpoint: Endpoint, *, is_way_out: bool) -> None:
-        """Makes the veth pair between bridge and container, and inside the address and, if wanted, the default route. On failure nothing
+    def seat(self, network: Network, endpoint: Endpoint, *, is_way_out: bool, is_way_out6: bool) -> None:
+        """Makes the veth pair between bridge and container, and inside the addresses and, if wanted, the default routes. On failure nothing
         is left.
         """
         bridge = self._route.link(network.bridge)
@@ -117,7 +121,7 @@ class Links:
             os.close(fd)
         try:
             self._route.set_bridge_port(endpoint.link, hairpin=True, isolated=not network.option_true(OPTION_ICC, default=True))
-            with netns.call(Path(endpoint.netns), RouteSocket) as inside:
+            with netns.call(Path(endpoint.netns), lambda: _inside(endpoint)) as inside:
                 link = inside.link(endpoint.ifname)
                 if link is None:
                     raise AtollError(
@@ -129,18 +133,23 @@ class Links:
                     inside.add_address(link.index, IPv4Interface(f"{address}/{LINK_LOCAL.prefixlen}"))
                 if is_way_out:
                     inside.set_default_route(endpoint.gateway, link.index)
+                if endpoint.address6:
+                    inside.add_address(link.index, IPv6Interface(f"{endpoint.address6}/{endpoint.prefix6}"))
+                if is_way_out6:
+                    inside.set_default_route(endpoint.gateway6, link.index)
         except BaseException:
             self._route.delete_link(endpoint.link)
             raise
 
-    def set_default_route(self, namespace: str, endpoint: Endpoint | None) -> None:
-        """Gives the container `endpoint`'s gateway as the way out, or none."""
+    def set_default_routes(self, namespace: str, endpoint: Endpoint | None, endpoint6: Endpoint | None) -> None:
+        """Gives the container `endpoint`'s gateway as the way out, and `endpoint6`'s for IPv6, or none."""
         with netns.call(Path(namespace), RouteSocket) as inside:
-            link = inside.link(endpoint.ifname) if endpoint else None
-            if endpoint and link:
-                inside.set_default_route(endpoint.gateway, link.index)
-            else:
-                inside.delete_default_route()
+            for way, version in ((endpoint, 4), (endpoint6, 6)):
+                link = inside.link(way.ifname) if way else None
+                if way and link:
+                    inside.set_default_route(way.gateway if version == 4 else way.gateway6, link.index)
+                else:
+                    inside.delete_default_route(version)
 
     def exists(self, name: str) -> bool:
         return self._route.link(name) is not None
@@ -165,6 +174,13 @@ class Links:
             return int(network.options[OPTION_MTU])
         out = set(self._route.default_links())
         return min([link.mtu for link in self._route.links() if link.index in out] + [DEFAULT_MTU]) if out else DEFAULT_MTU
+
+
+def _inside(endpoint: Endpoint) -> RouteSocket:
+    """Runs inside the container's namespace, where a link is born without IPv6."""
+    if endpoint.address6:
+        ipv6.switch_on(endpoint.ifname)
+    return RouteSocket()
 
 
 @contextlib.contextmanager

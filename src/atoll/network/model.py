@@ -53,6 +53,10 @@ class Network:
     options: dict[str, str] = field(default_factory=dict)
     ipam_options: dict[str, str] = field(default_factory=dict)
     is_subnet_ours: bool = False  # chosen by us, not by a user: it may change while nobody is on it
+    subnet6: str = ""  # fd00:1::/64; empty where the network has no IPv6
+    gateway6: str = ""
+    ip_range6: str = ""
+    auxiliary6: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_predefined(self) -> bool:
@@ -92,6 +96,9 @@ class Endpoint:
     has_names: bool = False  # served by the embedded name service
     link_local: tuple[str, ...] = ()  # further addresses of the interface, in 169.254.0.0/16
     ports: tuple[PublishedPort, ...] = ()
+    address6: str = ""
+    prefix6: int = 0
+    gateway6: str = ""
 
     @property
     def dns_names(self) -> tuple[str, ...]:
@@ -112,9 +119,9 @@ class Endpoint:
             "Gateway": self.gateway,
             "IPAddress": self.address,
             "IPPrefixLen": self.prefix,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
+            "IPv6Gateway": self.gateway6,
+            "GlobalIPv6Address": self.address6,
+            "GlobalIPv6PrefixLen": self.prefix6,
             "DNSNames": list(self.dns_names) if self.address else None,
         }
 

@@ -105,10 +105,13 @@ class _Zones:
         addresses = list(dict.fromkeys(address for each in found for address in each))
         if not addresses:
             return None
-        if kind != dns.rdatatype.A:
+        if kind not in (dns.rdatatype.A, dns.rdatatype.AAAA):
             return []
-        random.shuffle(addresses)  # replicas of a service share an alias: a poor man's balancing, Docker's too
-        return [dns.rrset.from_text(name, _TTL_S, "IN", "A", *addresses)]
+        wanted_family = [address for address in addresses if (":" in address) == (kind == dns.rdatatype.AAAA)]
+        if not wanted_family:
+            return []
+        random.shuffle(wanted_family)  # replicas of a service share an alias: a poor man's balancing, Docker's too
+        return [dns.rrset.from_text(name, _TTL_S, "IN", "A" if kind == dns.rdatatype.A else "AAAA", *wanted_family)]
 
     def _pointer(self, seats: Sequence[Endpoint], name: dns.name.Name) -> list[dns.rrset.RRset] | None:
         try:
@@ -127,10 +130,12 @@ class _Zones:
             if network is None or not network.has_names:
                 continue
             names = self._names.setdefault(network.id, defaultdict(list))
+            addresses = [address for address in (endpoint.address, endpoint.address6) if address]
             for name in endpoint.dns_names:
-                names[name.lower()].append(endpoint.address)
-                names[f"{name}.{network.name}".lower()].append(endpoint.address)
-            self._reverse.setdefault(network.id, {})[endpoint.address] = f"{endpoint.dns_names[0]}.{network.name}"
+                names[name.lower()] += addresses
+                names[f"{name}.{network.name}".lower()] += addresses
+            for address in addresses:
+                self._reverse.setdefault(network.id, {})[address] = f"{endpoint.dns_names[0]}.{network.name}"
         self._version = self._state.version
 
 

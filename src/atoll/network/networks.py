@@ -20,10 +20,11 @@ from atoll.config import Instance
 from atoll.errors import Conflict, Forbidden, InUse, InvalidInput, SystemFailure
 from atoll.kernel import netns as kernel_netns
 from atoll.network import endpoint_sysctls, links, rules, views
+from atoll.network import ipv6 as ip6
 from atoll.network.firewall import Firewall
 from atoll.network.model import Endpoint, Network, PortBinding
 from atoll.network.names import NameService
-from atoll.network.requests import moved_network, network_from_body, predefined_networks
+from atoll.network.requests import moved_network, network_from_body, predefined_networks, unused_subnet
 from atoll.network.seats import Seats
 from atoll.network.state import State
 
@@ -64,6 +65,8 @@ class Networks:
         with links.subnet_choice():
             self._settle_networks()
         self._firewall.replace(self._state.networks.values(), self._state.endpoints.values())
+        if any(network.subnet6 for network in self._state.networks.values()):
+            self._open_ipv6()
         await asyncio.to_thread(self._firewall.open_foreign)
         for endpoint in list(self._state.endpoints.values()):
             await self._seats.reopen(endpoint)
@@ -106,13 +109,15 @@ class Networks:
             self._state.put_network(network)
             try:
                 self._links.ensure_bridge(network)
+                if network.subnet6:
+                    self._open_ipv6()
                 self._firewall.add(rules.network_elements(network))
             except BaseException:
                 self._links.delete(network.bridge)
                 self._state.drop_network(network.id)
                 raise
         self._on_event("create", network, {})
-        return {"Id": network.id, "Warning": ""}
+        return {"Id": network.id, "Warning": unused_subnet(body)}
 
     def list(self, filters: Mapping[str, Sequence[str]] | None = None) -> Views:
         """GET /networks. Containers are left out of lists, as Docker does since API 1.28."""
@@ -182,6 +187,7 @@ class Networks:
         hostname: str = "",
         aliases: Sequence[str] = (),
         ipv4: str | None = None,
+        ipv6: str | None = None,
         mac: str | None = None,
         ports: Sequence[PortBinding] = (),
         priority: int = 0,
@@ -221,7 +227,7 @@ class Networks:
             if netns is None:
                 raise InvalidInput(f"container {container_id[:12]} needs a network namespace to join network {found.name}")
             sysctls = endpoint_sysctls.parse(options or {})
-            endpoint = await self._seats.seat(endpoint, found, mine, ports, ipv4=ipv4, mac=mac, names=names)
+            endpoint = await self._seats.seat(endpoint, found, mine, ports, ipv4=ipv4, ipv6_=ipv6, mac=mac, names=names)
             try:
                 endpoint_sysctls.apply(sysctls, netns, endpoint.ifname)
             except InvalidInput:
@@ -272,6 +278,13 @@ class Networks:
         return dict(views.ports_view(self._state.of_container(container_id)))
 
     # Inside
+
+    def _open_ipv6(self) -> None:
+        try:
+            ip6.enable_forwarding()
+        except SystemFailure as error:
+            logger.warning("%s", error)
+        self._firewall.replace6(self._state.networks.values(), self._state.endpoints.values())
 
     def _settle_networks(self) -> None:
         """Makes the predefined networks and every bridge; a network nobody is on gives way where its subnet has become somebody else's."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 
 from atoll.errors import Conflict, InvalidInput, SystemFailure, Unavailable
-from atoll.network.model import PortBinding, PublishedPort
+from atoll.network.model import Endpoint, PortBinding, PublishedPort
 from atoll.network.port_owner import process_on
 from atoll.network.relay import TcpRelay, UdpRelay
 
@@ -55,11 +55,11 @@ class Ports:
             self._held.setdefault((port.protocol, port.host_port), []).append(port)
         return reserved
 
-    async def start(self, endpoint_id: str, reserved: Sequence[Reservation], address: str) -> None:
+    async def start(self, reserved: Sequence[Reservation], endpoint: Endpoint) -> None:
         """Serves the reserved sockets for this endpoint until `stop`."""
-        relays = self._relays.setdefault(endpoint_id, [])
+        relays = self._relays.setdefault(endpoint.id, [])
         for port, held in reserved:
-            relay = (TcpRelay if port.protocol == "tcp" else UdpRelay)(held, (address, port.container_port))
+            relay = (TcpRelay if port.protocol == "tcp" else UdpRelay)(held, (_target(port, endpoint), port.container_port))
             relays.append(relay)
             await relay.start()
 
@@ -163,6 +163,11 @@ def _hosts(binding: PortBinding) -> list[str]:
         return [str(ip_address(binding.host_ip.strip("[]")))]
     except ValueError as error:
         raise InvalidInput(f"invalid host address to publish on: {binding.host_ip!r}") from error
+
+
+def _target(port: PublishedPort, endpoint: Endpoint) -> str:
+    """Who comes by IPv6 is led to the container's IPv6 address, where it has one."""
+    return endpoint.address6 if endpoint.address6 and ":" in port.host_ip else endpoint.address
 
 
 def _candidates(binding: PortBinding) -> Iterator[int]:

@@ -1,8 +1,8 @@
 """Published ports in user space: relays TCP connections and UDP datagrams from a host socket to a container.
 
-nftables carries IPv4 wherever it is there; the relay carries IPv6, and everything where it is not. Its sockets also keep the host port
-from being
-taken by another program, which is why they are open even when no packet ever reaches them.
+nftables carries what it can; the relay carries what comes by [::1] or goes by IPv6 to a container without, and everything where there is no
+nftables. Its sockets also keep the host port from being taken by another program, which is why they are open even when no packet ever
+reaches them.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class _UdpPeer:
         self._answer = answer
         self._forget = forget
         self._loop = asyncio.get_running_loop()
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        self._socket = socket.socket(socket.AF_INET6 if ":" in target[0] else socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._last = self._loop.time()
         self._timer = self._loop.call_later(UDP_IDLE_S, self._check)
         with contextlib.suppress(OSError):  # no route: the datagram is lost, as on a network

@@ -12,7 +12,7 @@ from typing import Any
 from atoll import units
 from atoll.errors import Conflict, Forbidden, InvalidInput, NotFound, NotSupported
 from atoll.kernel.rtnetlink import IFNAME_MAX
-from atoll.network import ipam
+from atoll.network import ipam, ipv6
 from atoll.network.links import OPTION_BRIDGE_NAME, OPTION_MTU, bridge_name, default_bridge_name
 from atoll.network.model import PREDEFINED, Network
 from atoll.network.rules import OPTION_ICC, OPTION_MASQUERADE
@@ -35,7 +35,9 @@ def network_from_body(body: Mapping[str, Any], networks: Collection[Network], ho
     if any(network.name == name for network in networks):
         raise Conflict(f"network with name {name} already exists")
     _refuse_unsupported(body)
-    config, ipam_options = _ipam(body.get("IPAM"))
+    config, config6, ipam_options = _ipam(body.get("IPAM"))
+    auxiliary6 = _strings(config6.get("AuxiliaryAddresses") or config6.get("AuxAddress"), "IPAM.Config.AuxiliaryAddresses")
+    fields6 = ipv6.network_fields(config6, auxiliary6, networks, instance_id) if body.get("EnableIPv6") else {}
     options = _strings(body.get("Options"), "Options")
     _check_options(options)
     subnet = ipam.parse_subnet(config["Subnet"]) if config.get("Subnet") else None
@@ -65,7 +67,16 @@ def network_from_body(body: Mapping[str, Any], networks: Collection[Network], ho
         options=options,
         ipam_options=ipam_options,
         is_subnet_ours=is_subnet_ours,
+        **fields6,
     )
+
+
+def unused_subnet(body: Mapping[str, Any]) -> str:
+    """A warning where a subnet of IPv6 is given for a network without: Docker passes it over, too."""
+    _, config6, _ = _ipam(body.get("IPAM"))
+    if body.get("EnableIPv6") or not config6:
+        return ""
+    return f"{config6.get('Subnet')} is not used: the network has no IPv6 (--ipv6, enable_ipv6)"
 
 
 def predefined_networks(networks: Collection[Network], host: Collection[IPv4Network], instance_id: str) -> list[Network]:
@@ -130,8 +141,6 @@ def _refuse_unsupported(body: Mapping[str, Any]) -> None:
         raise NotSupported(f"network driver {driver} is not supported yet: use bridge")
     if driver != "bridge":
         raise NotFound(f"could not find plugin {driver} in v1 plugin registry: plugin not found")
-    if body.get("EnableIPv6"):
-        raise NotSupported("IPv6 networks are not supported yet: create the network without --ipv6")
     if body.get("EnableIPv4") is False:
         raise NotSupported("networks without IPv4 are not supported yet")
     for field in ("Ingress", "ConfigOnly"):
@@ -141,10 +150,10 @@ def _refuse_unsupported(body: Mapping[str, Any]) -> None:
         raise NotSupported(f"network scope {body['Scope']} belongs to swarm, which is not supported")
 
 
-def _ipam(value: object) -> tuple[dict[str, Any], dict[str, str]]:
-    """The one IPv4 configuration, and the options."""
+def _ipam(value: object) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """The one IPv4 configuration, the one of IPv6, and the options."""
     if value is None:
-        return {}, {}
+        return {}, {}, {}
     if not isinstance(value, Mapping):
         raise InvalidInput("invalid IPAM configuration: it must be an object")
     if value.get("Driver") not in (None, "", "default"):
@@ -152,11 +161,13 @@ def _ipam(value: object) -> tuple[dict[str, Any], dict[str, str]]:
     configs = [config for config in value.get("Config") or [] if config]
     if not all(isinstance(config, Mapping) for config in configs):
         raise InvalidInput("invalid IPAM configuration: Config must be a list of objects")
-    if any(":" in str(config.get("Subnet") or "") for config in configs):
-        raise NotSupported("IPv6 subnets are not supported yet")
-    if len(configs) > 1:
-        raise NotSupported("more than one subnet in a bridge network is not supported")
-    return dict(configs[0]) if configs else {}, _strings(value.get("Options"), "IPAM.Options")
+    families: tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]] = ([], [])
+    for config in configs:
+        families[":" in str(config.get("Subnet") or config.get("Gateway") or config.get("IPRange") or "")].append(config)
+    if any(len(family) > 1 for family in families):
+        raise NotSupported("more than one subnet of a family in a bridge network is not supported")
+    first, second = (dict(family[0]) if family else {} for family in families)
+    return first, second, _strings(value.get("Options"), "IPAM.Options")
 
 
 def _check_options(options: Mapping[str, str]) -> None:

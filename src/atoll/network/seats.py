@@ -11,11 +11,11 @@ import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 
 from atoll.errors import Conflict, InvalidInput, SystemFailure
 from atoll.kernel import conntrack
-from atoll.network import ipam, rules
+from atoll.network import ipam, ipv6, rules
 from atoll.network.firewall import Firewall
 from atoll.network.links import Links, port_name
 from atoll.network.model import Endpoint, Network, PortBinding, PublishedPort
@@ -59,11 +59,12 @@ class Seats:
         bindings: Sequence[PortBinding],
         *,
         ipv4: str | None,
+        ipv6_: str | None,
         mac: str | None,
         names: bool,
     ) -> Endpoint:
         """Completes and makes the endpoint; `mine` are the container's others. On failure nothing is left."""
-        endpoint = self._addressed(endpoint, network, mine, ipv4, mac, names=names)
+        endpoint = self._addressed(endpoint, network, mine, ipv4, ipv6_, mac, names=names)
         try:
             reserved = self._ports.reserve(() if network.internal else bindings, endpoint.address)
         except Conflict as error:
@@ -74,12 +75,13 @@ class Seats:
             undo.callback(self._ports.release, reserved)
             self._state.put_endpoint(endpoint)
             undo.callback(self._state.drop_endpoint, endpoint.id)
-            self._links.seat(network, endpoint, is_way_out=_way_out([*mine, endpoint]) is endpoint)
+            seats = [*mine, endpoint]
+            self._links.seat(network, endpoint, is_way_out=_way_out(seats) is endpoint, is_way_out6=_way_out6(seats) is endpoint)
             undo.callback(self._links.delete, endpoint.link)
             self._firewall.add(rules.endpoint_elements(endpoint))
             undo.callback(self._firewall.delete, rules.endpoint_elements(endpoint))
             undo.callback(self._ports.stop, endpoint.id, endpoint.ports)
-            await self._ports.start(endpoint.id, reserved, endpoint.address)
+            await self._ports.start(reserved, endpoint)
             await self._names.add(endpoint)
             undo.pop_all()
         _forget_udp_flows(endpoint)
@@ -88,7 +90,7 @@ class Seats:
     async def reopen(self, endpoint: Endpoint) -> None:
         """After a restart of the engine: holds the ports and serves the names again."""
         held = self._ports.hold_again(endpoint.ports, endpoint.address)
-        await self._ports.start(endpoint.id, held, endpoint.address)
+        await self._ports.start(held, endpoint)
         try:
             await self._names.add(endpoint)
         except SystemFailure as error:
@@ -105,7 +107,8 @@ class Seats:
     async def leave(self, endpoint: Endpoint) -> None:
         """Takes the link of an unseated endpoint from a container that runs on, and finds it another way out."""
         await asyncio.to_thread(self._links.delete, endpoint.link)
-        self._links.set_default_route(endpoint.netns, _way_out(self._state.of_container(endpoint.container_id)))
+        left = self._state.of_container(endpoint.container_id)
+        self._links.set_default_routes(endpoint.netns, _way_out(left), _way_out6(left))
 
     def bury(self, link: str) -> None:
         """Sees to it that the link goes, with its namespace or without."""
@@ -119,13 +122,22 @@ class Seats:
             await asyncio.to_thread(self._links.delete, link)
 
     def _addressed(
-        self, endpoint: Endpoint, network: Network, mine: Sequence[Endpoint], ipv4: str | None, mac: str | None, *, names: bool
+        self,
+        endpoint: Endpoint,
+        network: Network,
+        mine: Sequence[Endpoint],
+        ipv4: str | None,
+        ipv6_: str | None,
+        mac: str | None,
+        *,
+        names: bool,
     ) -> Endpoint:
-        if ipv4 and network.is_predefined:
+        if (ipv4 or ipv6_) and network.is_predefined:
             raise InvalidInput("user specified IP address is supported on user defined networks only")
         if mac:
             check_mac(mac)
         address = ipam.allocate(network, {other.address for other in self._state.on_network(network.id)}, ipv4 or None)
+        address6 = ipv6.allocate(network, {other.address6 for other in self._state.on_network(network.id)}, ipv6_)
         taken = {other.ifname for other in mine}
         return replace(
             endpoint,
@@ -136,12 +148,19 @@ class Seats:
             prefix=IPv4Network(network.subnet).prefixlen,
             gateway="" if network.internal else network.gateway,
             has_names=names and network.has_names,
+            address6=str(address6 or ""),
+            prefix6=IPv6Network(network.subnet6).prefixlen if address6 else 0,
+            gateway6="" if network.internal else network.gateway6,
         )
 
 
 def _way_out(endpoints: Sequence[Endpoint]) -> Endpoint | None:
     """The endpoint of the highest priority that has a gateway; of equals the first, which is eth0."""
     return max((endpoint for endpoint in endpoints if endpoint.gateway), key=lambda endpoint: endpoint.priority, default=None)
+
+
+def _way_out6(endpoints: Sequence[Endpoint]) -> Endpoint | None:
+    return max((endpoint for endpoint in endpoints if endpoint.gateway6), key=lambda endpoint: endpoint.priority, default=None)
 
 
 def _forget_udp_flows(endpoint: Endpoint) -> None:

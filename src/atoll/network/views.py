@@ -17,13 +17,8 @@ _PRUNE_FILTERS = ("label", "label!", "until")
 
 def network_view(network: Network, endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     """The body of GET /networks/{id}."""
-    config: dict[str, Any] = {}
-    if network.subnet:
-        config = {"Subnet": network.subnet, "Gateway": network.gateway}
-        if network.ip_range:
-            config["IPRange"] = network.ip_range
-        if network.auxiliary:
-            config["AuxiliaryAddresses"] = network.auxiliary
+    first = _config(network.subnet, network.gateway, network.ip_range, network.auxiliary)
+    second = _config(network.subnet6, network.gateway6, network.ip_range6, network.auxiliary6)
     return {
         "Name": network.name,
         "Id": network.id,
@@ -31,8 +26,8 @@ def network_view(network: Network, endpoints: Iterable[Endpoint]) -> dict[str, A
         "Scope": "local",
         "Driver": network.driver,
         "EnableIPv4": True,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": network.ipam_options or None, "Config": [config] if config else []},
+        "EnableIPv6": bool(network.subnet6),
+        "IPAM": {"Driver": "default", "Options": network.ipam_options or None, "Config": [*first, *second]},
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": False,
@@ -44,13 +39,25 @@ def network_view(network: Network, endpoints: Iterable[Endpoint]) -> dict[str, A
     }
 
 
+def _config(subnet: str, gateway: str, ip_range: str, auxiliary: dict[str, str]) -> list[dict[str, Any]]:
+    """IPAM.Config of one family."""
+    if not subnet:
+        return []
+    config: dict[str, Any] = {"Subnet": subnet, "Gateway": gateway}
+    if ip_range:
+        config["IPRange"] = ip_range
+    if auxiliary:
+        config["AuxiliaryAddresses"] = auxiliary
+    return [config]
+
+
 def _member(endpoint: Endpoint) -> dict[str, str]:
     return {
         "Name": endpoint.name,
         "EndpointID": endpoint.id,
         "MacAddress": endpoint.mac,
         "IPv4Address": f"{endpoint.address}/{endpoint.prefix}" if endpoint.address else "",
-        "IPv6Address": "",
+        "IPv6Address": f"{endpoint.address6}/{endpoint.prefix6}" if endpoint.address6 else "",
     }
 
 

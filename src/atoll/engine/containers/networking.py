@@ -17,7 +17,7 @@ from atoll.engine.containers import links
 from atoll.engine.containers.config import parse_port
 from atoll.engine.containers.inspect import Networking
 from atoll.engine.containers.record import Container
-from atoll.errors import Conflict, InvalidInput, NotFound, NotSupported
+from atoll.errors import Conflict, InvalidInput, NotFound
 from atoll.network import HOST_GATEWAY, Endpoint, Networks, PortBinding, host_gateway, hosts_file, resolv_conf_file
 
 NETNS = "netns:"
@@ -46,9 +46,6 @@ def check(config: Mapping[str, Any], host: Mapping[str, Any], wanted: Mapping[st
     for name, settings in wanted.items():
         if settings is not None and not isinstance(settings, dict):
             raise InvalidInput(f"invalid JSON: field NetworkingConfig.EndpointsConfig.{name}: must be an object")
-        asked = (settings or {}).get("IPAMConfig") or {}
-        if asked.get("IPv6Address"):
-            raise NotSupported("networks have IPv4 addresses only: --ip6 is not supported")
 
 
 def wanted_networks(host: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +156,7 @@ class Networker:
 
     async def _attach(self, container: Container, name: str, settings: Mapping[str, Any], netns: Path, ports: Any) -> None:
         host = container.record.host
+        asked = settings.get("IPAMConfig") or {}
         await self._networks.attach(
             container.id,
             name,
@@ -166,14 +164,15 @@ class Networker:
             name=container.name,
             hostname=container.record.config["Hostname"],
             aliases=settings.get("Aliases") or (),
-            ipv4=(settings.get("IPAMConfig") or {}).get("IPv4Address") or None,
+            ipv4=asked.get("IPv4Address") or None,
+            ipv6=asked.get("IPv6Address") or None,
             mac=settings.get("MacAddress") or (container.record.config["MacAddress"] if name == host["NetworkMode"] else None) or None,
             ports=ports,
             priority=settings.get("GwPriority") or 0,
             dns=host["Dns"] or (),
             links=dict(links.aliased(settings.get("Links"))),
             options=settings.get("DriverOpts") or {},
-            link_local=(settings.get("IPAMConfig") or {}).get("LinkLocalIPs") or (),
+            link_local=asked.get("LinkLocalIPs") or (),
         )
 
     def _settings(self, container: Container) -> dict[str, Any]:
@@ -188,7 +187,7 @@ class Networker:
         extra = [*(host["ExtraHosts"] or ()), *links.hosts_entries(container, self._linked(container))]
         text = hosts_file(
             name,
-            [seat.address for seat in seats],
+            [address for seat in seats for address in (seat.address, seat.address6)],
             domainname=config["Domainname"],
             extra_hosts=extra,
             gateway=_gateway(seats) if any(HOST_GATEWAY in entry for entry in extra) else "",
