@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -56,10 +57,11 @@ def api_version(request: Request) -> tuple[int, int]:
 class Edge:
     """A handler for http.Server over the engine's router."""
 
-    def __init__(self, router: Router, names: frozenset[str] = frozenset()) -> None:
-        """`names`: what the engine is called beside names that lead nowhere else, such as localhost."""
+    def __init__(self, router: Router, names: frozenset[str] = frozenset(), on_done: Callable[[], None] | None = None) -> None:
+        """`names`: what the engine is called beside names that lead nowhere else, such as localhost. `on_done`: called after a request."""
         self._router = router
         self._names = names
+        self._on_done = on_done or _nothing
 
     async def __call__(self, request: Request) -> Response | None:
         refuse_foreign(request, self._names)
@@ -69,7 +71,14 @@ class Edge:
             _check_version((int(match[1]), int(match[2])))
             segments = segments[1:] or ("",)
         handler, params = self._router.match(request.method, segments)
-        return await handler(request, **params)
+        try:
+            return await handler(request, **params)
+        finally:
+            self._on_done()
+
+
+def _nothing() -> None:
+    pass
 
 
 def _check_version(version: tuple[int, int]) -> None:

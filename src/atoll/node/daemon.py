@@ -21,9 +21,12 @@ from atoll.engine.edge import Edge, on_error
 from atoll.engine.listening import Listening
 from atoll.errors import AtollError
 from atoll.http import Limits, Request, Response, Server, TlsGate
+from atoll.kernel import memory
+from atoll.node.leisure import Leisure
 from atoll.node.membership import Membership
 
 CLOSE_GRACE_S = 3.0
+HEAPS = 2  # one thread runs Python at a time; what allocates beside it does so seldom
 
 log = logging.getLogger("atoll.node")
 
@@ -50,14 +53,17 @@ async def serve(instance: Instance, ready: int | None = None, listening: Listeni
         membership = Membership(engine, instance)
         membership.add_routes(engine.router)
         stack.push_async_callback(membership.close)
-        server = Server(Edge(engine.router), limits=Limits(), on_error=on_error)
+        leisure = Leisure(memory.give_back)
+        stack.callback(leisure.close)
+        server = Server(Edge(engine.router, on_done=leisure.note), limits=Limits(), on_error=on_error)
         stack.push_async_callback(server.close, CLOSE_GRACE_S)
         stack.callback(engine.events.close)  # first of all: open /events requests would hold the server up
         await server.start_unix(instance.engine_socket)
-        await _listen(stack, engine, server, listening or engine.services.settings.listening)
+        await _listen(stack, engine, server, leisure, listening or engine.services.settings.listening)
         log.info("engine %s is ready on %s", instance.id, instance.engine_socket)
         process.tell_ready(ready)
         await membership.resume()
+        leisure.note()
         await stop.wait()
         log.info("engine %s goes; containers %s", instance.id, "go with it" if everything else "stay")
         if everything:
@@ -65,12 +71,12 @@ async def serve(instance: Instance, ready: int | None = None, listening: Listeni
             await engine.shut_down()
 
 
-async def _listen(stack: contextlib.AsyncExitStack, engine: Engine, server: Server, listening: Listening) -> None:
+async def _listen(stack: contextlib.AsyncExitStack, engine: Engine, server: Server, leisure: Leisure, listening: Listening) -> None:
     for path in listening.sockets:
         await server.start_unix(path)
     if not listening.addresses:
         return
-    remote = Server(Edge(engine.router, listening.names()), limits=Limits(), on_error=on_error)
+    remote = Server(Edge(engine.router, listening.names(), leisure.note), limits=Limits(), on_error=on_error)
     gate = TlsGate(remote, listening.context())
     stack.push_async_callback(gate.close)
     stack.push_async_callback(remote.close, CLOSE_GRACE_S)
@@ -96,6 +102,7 @@ def main() -> int:
         process.settle(instance.home)
         with process.sole(instance.run / "engine.pid", "engine"):
             process.set_up_logging(instance.logs / "engine.log")
+            memory.share_heaps(HEAPS)
             process.run(serve(instance, ready, listening))
     except AtollError as error:
         sys.stderr.write(f"atoll: {error}\n")

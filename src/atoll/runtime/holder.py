@@ -12,13 +12,14 @@ its place (see `keeper.main`) and clones the next.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
 import time
 from collections.abc import Callable
 
-from atoll.kernel import prctl, processes, title
+from atoll.kernel import memory, prctl, processes, title
 from atoll.runtime.complain import complain
 
 NAME = "atoll-holder"
@@ -56,6 +57,8 @@ class Holder:
             keeper = processes.clone(share_files=True)
             if not keeper:
                 return
+            with contextlib.suppress(OSError):
+                memory.give_back()  # of libraries it needs nothing while it waits
             code = os.waitstatus_to_exitcode(self._end_of(keeper))
             if code == ENDED:
                 os._exit(0)

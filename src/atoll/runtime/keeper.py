@@ -15,7 +15,7 @@ import signal
 from typing import Any
 
 from atoll.errors import AtollError, Conflict
-from atoll.kernel import capabilities, prctl, title
+from atoll.kernel import capabilities, memory, prctl, title
 from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import launch, protocol, renewal
 from atoll.runtime.adoption import adopt, close_others
@@ -31,6 +31,7 @@ from atoll.runtime.operations import Operations, describe
 from atoll.runtime.records import Record, found
 
 FAILED = 70  # exit code, EX_SOFTWARE
+SETTLED_S = 1.0  # what only the start needed is given back then
 PID_WIDTH = 10
 
 
@@ -70,6 +71,7 @@ class Keeper:
         self.loop.add(above, READ, lambda _: self._end(Outcome.UNHELD))
         self._life.sweep(self._layout, f"/atoll-{self._instance_id}", {"keeper"})
         capabilities.available()  # read once, for all children
+        self.loop.later(SETTLED_S, self._settle)
         self.loop.run()
         return self._outcome
 
@@ -104,6 +106,10 @@ class Keeper:
         renewal.leave_order(message["command"], message["environment"], fds.pop())
         self._end(Outcome.RENEWED)
         return {}
+
+    def _settle(self) -> None:
+        with contextlib.suppress(OSError):
+            memory.give_back()
 
     def _end(self, outcome: Outcome) -> None:
         self._outcome = outcome
