@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from ipaddress import IPv4Network
 from typing import Any
 
 import orjson
@@ -74,6 +75,12 @@ async def publish_service(api: Api, cluster_ip: str, address: str, port: int) ->
     for group, plural, obj in (("", "endpoints", endpoints), ("discovery.k8s.io", "endpointslices", endpoint_slice)):
         await _ensure(api, group, plural, obj)
         await _replace(api, group, plural, obj)
+
+
+async def publish_service_range(api: Api, cidr: IPv4Network) -> None:
+    """ServiceCIDR `kubernetes`: the range this server gives out from (KEP-1880)."""
+    metadata = {"name": "kubernetes"}
+    await _ensure(api, "networking.k8s.io", "servicecidrs", {"metadata": metadata, "spec": {"cidrs": [str(cidr)]}})
 
 
 async def keep_service(api: Api, cluster_ip: str, address: str, port: int) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atoll.apiserver.admission.chain import AdmissionChain
@@ -22,7 +23,8 @@ from atoll.apiserver.auth.jwt import TokenSigner
 from atoll.apiserver.auth.reviews import Reviews
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
 from atoll.apiserver.auth.settings import AuthenticationSettings
-from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_authentication, publish_service
+from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_authentication, publish_service, publish_service_range
+from atoll.apiserver.claims import Claims
 from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
 from atoll.apiserver.customresources.registrar import CustomResources
@@ -35,6 +37,7 @@ from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.apiserver.machinery.openapi import OpenApi
 from atoll.apiserver.metrics import Metrics
 from atoll.apiserver.pipeline import BODY_MAX, Pipeline
+from atoll.apiserver.reclaim import GRACE_S, keep_reclaiming, reclaim
 from atoll.apiserver.site import Site
 from atoll.apiserver.streams.proxy import Streams
 from atoll.http import Limits, Request, Response, Server
@@ -77,14 +80,9 @@ class ApiServer:
         caches = Caches(store)
         await caches.load(registry)
         admission = AdmissionChain()
-        services = registry.get("", "v1", "services")
-        assert services is not None
-        stored = caches.of(services)
-
-        def present() -> list[Mapping[str, Any]]:
-            return [item.obj for item in stored.items()]
-
-        core = Core(registry, store, caches, admission, ServiceAddresses(present, config.service_cidr, config.node_ports))
+        claims = Claims(registry, caches, store)
+        objects = _objects(registry, caches, "", "services"), _objects(registry, caches, "networking.k8s.io", "servicecidrs")
+        core = Core(registry, store, caches, admission, ServiceAddresses(claims, *objects, config.service_cidr, config.node_ports))
         authorizer = self._authorizer = Authorizer(core)
         admission.attach(core, authorizer)
         tokens = None
@@ -117,11 +115,14 @@ class ApiServer:
 
         custom = CustomResources(self._api, forget)
         await custom.load()
+        await reclaim(core, claims, 0 if isinstance(config.store, Path) else GRACE_S)  # a file has one owner, and that is us
         await bootstrap(self._api)
+        await publish_service_range(self._api, config.service_cidr)
         await publish_authentication(self._api, config)
         aggregator.start(discovery, openapi)
         self._tasks.append(asyncio.create_task(custom.run(), name="custom resources"))
         self._tasks.append(asyncio.create_task(aggregator.run(), name="API services"))
+        self._tasks.append(asyncio.create_task(keep_reclaiming(core, claims), name="service addresses"))
         self._tasks.append(asyncio.create_task(tell_dangling(self._api), name="flow schemas"))
         self._tasks.append(asyncio.create_task(tell_type_checks(self._api), name="admission policies"))
         self._tasks.append(asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry"))
@@ -147,6 +148,14 @@ class ApiServer:
             self._auditor.close()
         if self._store is not None:
             await self._store.close()
+
+
+def _objects(registry: KindRegistry, caches: Caches, group: str, plural: str) -> Callable[[], list[Mapping[str, Any]]]:
+    """What is stored of a kind, whenever it is asked for."""
+    kind = registry.get(group, "v1", plural)
+    assert kind is not None
+    cacher = caches.of(kind)
+    return lambda: [item.obj for item in cacher.items()]
 
 
 def _auditor(config: ApiServerConfig) -> Auditor | None:

@@ -10,9 +10,11 @@ from atoll.apiserver.kinds.causes import Causes
 from atoll.apiserver.kinds.metadata import validate_labels
 from atoll.apiserver.kinds.pod_containers import PROTOCOLS
 from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
+from atoll.apiserver.machinery.kind import Kind
 
 _TYPES = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _EXTERNAL = ("LoadBalancer", "NodePort")
+_ADDRESS_FIELDS = ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")
 AFFINITY_TIMEOUT_S = 10800
 _AFFINITY_TIMEOUT_MAX_S = 86400
 
@@ -43,6 +45,10 @@ class ServiceRules(Rules):
     def initial_status(self, obj: ReadOnly) -> Object:
         return {"loadBalancer": {}}
 
+    def prepare_for_update(self, kind: Kind, new: Object, old: ReadOnly, subresource: str = "") -> None:
+        super().prepare_for_update(kind, new, old, subresource)
+        _drop_former(new["spec"], old["spec"])
+
     def check(self, obj: ReadOnly, causes: Causes) -> None:
         spec = obj.get("spec") or {}
         kind = spec.get("type")
@@ -64,6 +70,28 @@ class ServiceRules(Rules):
     def extra_fields(self, obj: ReadOnly) -> dict[str, str]:
         spec = obj.get("spec") or {}
         return {"spec.clusterIP": spec.get("clusterIP") or "", "spec.type": spec.get("type") or ""}
+
+
+def _drop_former(new: Object, old: ReadOnly) -> None:
+    """Take away what the former type has filled in and the new one may not have, where the caller left it as it was (upstream's
+    dropTypeDependentFields): `kubectl patch` of the type alone is enough.
+    """
+    before, after = old.get("type"), new.get("type")
+    if after == "ExternalName" != before:
+        _drop_same(new, old, _ADDRESS_FIELDS)
+    if before in _EXTERNAL and after not in _EXTERNAL:
+        for port, former in zip(new.get("ports") or (), old.get("ports") or (), strict=False):
+            _drop_same(port, former, ("nodePort",))
+        if not new.get("externalIPs"):
+            _drop_same(new, old, ("externalTrafficPolicy",))
+    if before == "LoadBalancer" != after:
+        _drop_same(new, old, ("allocateLoadBalancerNodePorts", "loadBalancerClass"))
+
+
+def _drop_same(new: Object, old: ReadOnly, fields: tuple[str, ...]) -> None:
+    for field in fields:
+        if field in new and new[field] == old.get(field):
+            del new[field]
 
 
 def _check_affinity(spec: Mapping[str, Any], causes: Causes) -> None:

@@ -55,7 +55,7 @@ async def change(core: Core, call: Call, compute: Change, *, admit: bool = True,
             manager = call.field_manager or UNKNOWN_MANAGER
             follow_update(call.kind, item.obj, new, manager, call.subresource, timestamp_seconds(core.clock()))
         new["metadata"]["resourceVersion"] = str(item.revision)
-        with core.addresses.reserve(call.kind, new, item.obj):
+        async with core.addresses.reserve(call.kind, new, item.obj, dry_run=call.dry_run) as hold:
             try:
                 if is_released(new):
                     return await remove(core, call, item, new)
@@ -67,6 +67,7 @@ async def change(core: Core, call: Call, compute: Change, *, admit: bool = True,
                 if call.dry_run:
                     return Item(item.key, new, orjson.dumps(new), item.revision)
                 revision = await core.store.write(cacher.prefix + call.key, body, expected=item.revision, payload=new)
+                hold.keep()
             except CompareFailed as lost:
                 await core.caches.reach(lost.seen)
                 continue
@@ -103,7 +104,10 @@ async def remove(core: Core, call: Call, item: Item, last: Object | None = None)
     cacher = core.cacher(call.kind)
     if call.dry_run:
         return item
+    claims = await core.addresses.found(call.kind, item.obj)
     revision = await core.store.write(cacher.prefix + item.key, None, expected=item.revision)
+    if claims:
+        await core.addresses.release(claims)
     if last is None:
         return cacher.as_of(item, revision)
     last["metadata"]["resourceVersion"] = str(revision)

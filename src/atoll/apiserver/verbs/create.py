@@ -68,11 +68,12 @@ async def _store(core: Core, call: Call, obj: Object) -> Item:
     await admit_new(core, call, obj)
     if cacher.get(call.key) is not None:  # asked before addresses are: the object's own would be found taken
         raise CompareFailed(call.key, 0, 0)
-    with core.addresses.reserve(call.kind, obj, None):
+    async with core.addresses.reserve(call.kind, obj, None, dry_run=call.dry_run) as hold:
         body = cacher.encode(obj)
         if call.dry_run:
             return Item(call.key, obj, body, 0)
         revision = await core.store.write(cacher.prefix + call.key, body, expected=0, payload=obj)
+        hold.keep()
     return stored(core, call, revision, Item(call.key, obj, body, revision))
 
 
