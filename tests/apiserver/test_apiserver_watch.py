@@ -145,3 +145,46 @@ def test_a_watch_wakes_for_what_is_written_while_it_waits(tmp_path):
         await world.store.close()
 
     asyncio.run(scenario())
+
+
+def test_a_burst_wakes_many_watchers_once(tmp_path, monkeypatch):
+    """A few are woken at each change. Many are after a pause; in a burst they wait for their turn, and then have all."""
+    monkeypatch.setattr(cacher_module, "TELLING_S", 60.0)  # no turn comes by itself
+    monkeypatch.setattr(cacher_module, "BURST_WAIT_MAX_S", 60.0)
+
+    async def scenario():
+        world = World(tmp_path / "burst.db")
+        await world.open()
+        watchers = []
+
+        def wait(count):
+            watchers[:] = [asyncio.ensure_future(world.cacher.changed(60.0)) for _ in range(count)]
+
+        async def told_of_a_change():
+            await asyncio.sleep(0)
+            await world.step("put", "a", "red")
+            await asyncio.sleep(0)
+            return sum(task.done() for task in watchers)
+
+        few, many = cacher_module.UNPACED, cacher_module.UNPACED + 1
+        for _ in range(2):
+            wait(few)
+            assert await told_of_a_change() == few
+        wait(many)
+        assert await told_of_a_change() == 0  # so soon after the last
+        assert await told_of_a_change() == 0
+        assert len(await world.cacher.since(world.log[-3][0])) == 2
+        monkeypatch.setattr(cacher_module, "BURST_WAIT_MAX_S", 0.0)
+        world.cacher.end_watches()  # a kind that goes wakes them at once, and takes the turn back
+        await asyncio.sleep(0)
+        assert all(task.done() for task in watchers)
+        wait(many)
+        assert await told_of_a_change() == many
+        monkeypatch.setattr(cacher_module, "BURST_WAIT_MAX_S", 0.01)
+        wait(many)
+        await told_of_a_change()
+        async with asyncio.timeout(10):  # the turn comes
+            await asyncio.gather(*watchers)
+        await world.store.close()
+
+    asyncio.run(scenario())

@@ -26,6 +26,9 @@ from atoll.store import Change, Compacted, Past, Record, Store
 Object = dict[str, Any]
 RING_MAX = 2_048  # changes kept in memory for each kind, at most
 RING_MIN = 1_024  # how many stay when the ring is cut: between the two it is not copied
+UNPACED = 10  # so many watchers are woken at each change
+TELLING_S = 0.0003  # over twice what waking one watcher and writing to it takes
+BURST_WAIT_MAX_S = 0.05
 AHEAD_WAIT_S = 3.0  # upstream waits as long for a revision it has not seen yet
 
 
@@ -64,6 +67,8 @@ class Cacher:
         self._ring: list[Event] = []
         self._floor = store.revision  # the ring is complete above this revision
         self._waiters: set[asyncio.Future[None]] = set()
+        self._woken = 0.0  # when, by the loop's clock
+        self._waking: asyncio.TimerHandle | None = None
         self._listeners: list[Callable[[Event], None]] = []
         self.last_change = 0  # the revision at which anything of this kind last changed, as far as this process saw
         self.epoch = 0  # moves when all watches are to end
@@ -214,9 +219,31 @@ class Cacher:
                 self._put(item.key, stored or self.encode(item.obj, item.obj["apiVersion"]), item.revision)
 
     def wake(self) -> None:
+        if self._waking is not None:
+            self._waking.cancel()
+            self._waking = None
         waiters, self._waiters = self._waiters, set()
         for waiter in waiters:
             _end(waiter)
+
+    def wake_in_turn(self) -> None:
+        """Wake at once after a pause. In a burst, wake so late that what many watchers cost leaves time for others: each then takes
+        several changes in one piece.
+        """
+        if self._waking is not None:
+            return
+        loop, count = asyncio.get_running_loop(), len(self._waiters)
+        now = loop.time()
+        due = self._woken + min(count * TELLING_S, BURST_WAIT_MAX_S) if count > UNPACED else now
+        if due > now:
+            self._waking = loop.call_at(due, self._wake_late)
+        else:
+            self._woken = now
+            self.wake()
+
+    def _wake_late(self) -> None:
+        self._woken = asyncio.get_running_loop().time()
+        self.wake()
 
     def load(self, records: Iterable[Record]) -> None:
         """The present state at start."""
@@ -371,7 +398,7 @@ class Caches:
                 cacher.apply(change)
                 touched.add(cacher)
         for cacher in touched:
-            cacher.wake()
+            cacher.wake_in_turn()
         for revision, waiter in self._ahead:
             if revision <= self._store.revision:
                 _end(waiter)
