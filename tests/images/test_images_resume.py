@@ -109,6 +109,22 @@ def test_a_registry_without_range_begins_again(instance: Instance):
     with_fake(instance, work, make=Cut)
 
 
+def test_the_registry_goes_on_where_its_mirror_broke_off(instance: Instance):
+    async def work(fake: Cut, store: ImageStore) -> None:
+        def answer(request: Request) -> None:
+            fake.broken = (request.headers.get("host") or "").startswith("localhost")
+
+        fake.answer = answer
+        image = await store.pull(f"{fake.address}/app")
+        assert (image.layers[0].directory / "last").read_bytes() == b"end"
+        asked = [(request.headers.get("host", "").partition(":")[0], request.headers.get("range")) for request in fake.requests]
+        layer = [pair for pair, request in zip(asked, fake.requests, strict=True) if request.segments[-1] == sha256(LAYER)]
+        assert layer[0] == ("localhost", None)
+        assert [pair for pair in layer if pair[0] == "127.0.0.1"] == [("127.0.0.1", f"bytes={HALF}-")]
+
+    with_fake(instance, work, make=Cut, mirrors=("127.0.0.1:{port}=http://localhost:{port}",))
+
+
 def test_what_had_all_come_is_not_asked_for(instance: Instance):
     async def work(fake: Cut, store: ImageStore) -> None:
         (await break_off(fake, store)).write_bytes(LAYER)

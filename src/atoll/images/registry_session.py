@@ -22,7 +22,7 @@ from urllib.parse import urljoin, urlsplit
 
 import orjson
 
-from atoll.errors import AtollError, Forbidden, NotFound, Unauthenticated, Unavailable
+from atoll.errors import AtollError, Forbidden, InvalidInput, NotFound, Unauthenticated, Unavailable
 from atoll.http import Client, ClientResponse, Disconnected, Headers
 from atoll.http.proxy import proxy_for
 from atoll.images.blobs import DOCUMENT_MAX
@@ -49,7 +49,7 @@ class RegistrySettings:
     """What the user says about registries.
 
     `insecure`: hosts ("registry.lan:5000") that may speak plain HTTP or show a certificate nobody vouches for. `mirrors`: addresses asked
-    before Docker Hub ("https://mirror.lan").
+    before Docker Hub, as dockerd's registry-mirrors ("https://mirror.lan"), or before another registry ("quay.io=https://mirror.lan").
     """
 
     insecure: tuple[str, ...] = ()
@@ -57,13 +57,23 @@ class RegistrySettings:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> RegistrySettings:
-        """ATOLL_INSECURE_REGISTRIES and ATOLL_REGISTRY_MIRRORS, separated by commas."""
+        """ATOLL_INSECURE_REGISTRIES and ATOLL_REGISTRY_MIRRORS, separated by commas. Raises InvalidInput."""
         env = os.environ if environ is None else environ
 
         def split(name: str) -> tuple[str, ...]:
             return tuple(part.strip() for part in env.get(name, "").split(",") if part.strip())
 
-        return cls(split("ATOLL_INSECURE_REGISTRIES"), split("ATOLL_REGISTRY_MIRRORS"))
+        settings = cls(split("ATOLL_INSECURE_REGISTRIES"), split("ATOLL_REGISTRY_MIRRORS"))
+        for text in settings.mirrors:
+            domain, url = _mirror(text)
+            parts = urlsplit(url)
+            if not domain or parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+                raise InvalidInput(f"ATOLL_REGISTRY_MIRRORS: {text!r} is neither https://HOST nor REGISTRY=https://HOST")
+        return settings
+
+    def mirrors_of(self, domain: str) -> tuple[str, ...]:
+        """Where to ask before the registry of that name, in turn."""
+        return tuple(url for mirrored, url in map(_mirror, self.mirrors) if mirrored == domain)
 
     def is_insecure(self, domain: str) -> bool:
         host = urlsplit(f"//{domain}").hostname or ""
@@ -73,6 +83,11 @@ class RegistrySettings:
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
+
+
+def _mirror(text: str) -> tuple[str, str]:
+    domain, equals, url = text.partition("=")
+    return (domain, url) if equals and "://" not in domain else (DEFAULT_DOMAIN, text)
 
 
 class RegistryError(AtollError):
@@ -101,7 +116,7 @@ class Session:
     ) -> None:
         self.repository = repository
         self._credentials = credentials
-        self._insecure = settings.is_insecure(repository.domain)
+        self._insecure = settings.is_insecure(urlsplit(base).netloc if base else repository.domain)
         self.scopes: tuple[str, ...] = (f"repository:{repository.path}:{'pull,push' if push else 'pull'}",)
         self._given_base = base
         self._clients: dict[str, Client] = {}

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
-from atoll.errors import NotFound, Unauthenticated, Unavailable
+from atoll.errors import Forbidden, NotFound, Unauthenticated, Unavailable
 from atoll.images.blobs import Blobs
 from atoll.images.catalog import Catalog
 from atoll.images.collector import Collector
@@ -16,10 +16,10 @@ from atoll.images.manifest import INDEXES, document, media_type, parse_index, pa
 from atoll.images.model import Descriptor, Image, Platform, Progress
 from atoll.images.pull import Pulled, Puller, first_cause
 from atoll.images.push import Pusher
-from atoll.images.reference import DEFAULT_DOMAIN, Reference, parse
+from atoll.images.reference import Reference, parse
 from atoll.images.registry import Registry, check_login
 from atoll.images.registry_auth import Credentials
-from atoll.images.registry_session import RegistrySettings
+from atoll.images.registry_session import RegistryError, RegistrySettings
 from atoll.images.room import room
 from atoll.images.snapshots import Snapshots
 
@@ -46,12 +46,12 @@ class Remote:
         self._settings = settings
 
     async def pull(self, text: str, credentials: Credentials, platform: Platform, progress: Progress) -> Image:
-        """Docker Hub's mirrors are asked first, without our credentials for Docker Hub, then the registry itself."""
+        """A registry's mirrors are asked first, without our credentials for it, then the registry itself."""
         name = parse(text).with_default_tag()
-        for mirror in self._settings.mirrors if name.domain == DEFAULT_DOMAIN else ():
+        for mirror in self._settings.mirrors_of(name.domain):
             try:
                 return await self._pull_from(Registry(name, Credentials(), self._settings, base=mirror), name, platform, progress)
-            except (Unavailable, NotFound, Unauthenticated) as error:
+            except (Unavailable, NotFound, Unauthenticated, Forbidden, RegistryError) as error:
                 progress({"status": f"Mirror {mirror}: {error}"})
         return await self._pull_from(Registry(name, credentials, self._settings), name, platform, progress)
 
