@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import random
-import select
 import signal
 import time
 
@@ -14,39 +13,12 @@ import pytest
 
 from atoll.errors import Unavailable
 from atoll.runtime import Attach, KeeperLost, Runtime, protocol
-
-
-def keeper_of(box):
-    return int((box.instance.run / "keeper.pid").read_text())
+from keeper_harness import keeper_of, kill_keeper, until
 
 
 def parent_of(pid):
     with open(f"/proc/{pid}/status", encoding="ascii") as status:
         return int(next(line.split()[1] for line in status if line.startswith("PPid:")))
-
-
-def kill_keeper(box):
-    """Kills it and waits until it is gone; its successor may not be there yet."""
-    while True:
-        keeper = keeper_of(box)
-        try:
-            pidfd = os.pidfd_open(keeper)
-        except ProcessLookupError:
-            time.sleep(0.001)  # it was killed before, and the next has not written its pid yet
-            continue
-        try:
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            select.select([pidfd], [], [], 5)
-        finally:
-            os.close(pidfd)
-        return keeper
-
-
-async def until(truth, seconds=5.0):
-    end = time.monotonic() + seconds
-    while not truth():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.005)
 
 
 def test_containers_are_taken_over(box):

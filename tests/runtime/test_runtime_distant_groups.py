@@ -40,13 +40,13 @@ def parent(instance):
     ],
 )
 def test_path(asked, path):
-    assert launch.cgroup_path("1a2b3c4d", "web", {"linux": {"cgroupsPath": asked}}) == path
+    assert launch.cgroup_path("1a2b3c4d", "web", asked) == path
 
 
 @pytest.mark.parametrize("asked", ["/", "/..", "/a\nb"])
 def test_no_path_of_its_own(asked):
     with pytest.raises(InvalidInput, match="cgroupsPath"):
-        launch.cgroup_path("1a2b3c4d", "web", {"linux": {"cgroupsPath": asked}})
+        launch.cgroup_path("1a2b3c4d", "web", asked)
 
 
 def groups_of(pid):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from atoll.errors import AtollError, InvalidInput
-from atoll.runtime import launch
+from atoll.runtime.bundle import read_spec
 from atoll.runtime.complain import complain
 from atoll.runtime.container import Container, Process
 from atoll.runtime.journal import Journal
@@ -63,7 +63,7 @@ def adopt(records: list[Record], loop: Loop, life: Life, journal: Journal, make:
 def _adopt_container(record: Record, loop: Loop, life: Life, make: Maker) -> None:
     request = record.fixed["request"]
     try:
-        spec = launch.read_spec(request["bundle"])
+        spec = read_spec(request["bundle"])
     except InvalidInput:
         spec = {}  # it is of use for hooks alone
     try:

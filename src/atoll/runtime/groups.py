@@ -34,6 +34,9 @@ class Groups:
             self._ending[group.path] = []
             self._end(group, time.monotonic(), STEP_S)
 
+    def is_ending(self, path: str) -> bool:
+        return path in self._ending
+
     def after(self, path: str, callback: Callable[[], None]) -> bool:
         """Whether the group at `path` is being ended; `callback` is called when it has."""
         waiting = self._ending.get(path)

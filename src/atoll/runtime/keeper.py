@@ -56,7 +56,7 @@ class Keeper:
             _make_private(directory)  # here and not by the first child, which works without a umask
         journal = Journal(foundation.journal)
         self._life = Life(self.loop, self._broadcast, DistantGroups(home, f"/atoll-{instance_id}"))
-        self._operations = Operations(self._layout, instance_id, launch.Launcher(self.loop, cache), journal, self._life)
+        self._operations = Operations(self.loop, self._layout, instance_id, launch.Launcher(self.loop, cache), journal, self._life)
         adopt(records, self.loop, self._life, journal, self._operations.make, holder)
         self._listener = foundation.listener
         self._deaths = foundation.deaths
@@ -80,7 +80,8 @@ class Keeper:
         number = message.get("id")
 
         def reply(ok: dict[str, Any] | None, error: dict[str, Any] | None) -> None:
-            connection.send({"id": number, "ok": ok} if error is None else {"id": number, "error": error})
+            if number is not None:  # else it was a hint
+                connection.send({"id": number, "ok": ok} if error is None else {"id": number, "error": error})
 
         operation = {"hello": self._hello, "shutdown": self._shut_down, "renew": self._renew}.get(str(message.get("op")))
         if operation is None:
@@ -119,8 +120,9 @@ class Keeper:
         """Leave nothing of the instance's own cgroups, then hang up: to clients that is the sign that it is done."""
         self._listener.close()
         leave_group(self._layout, self._holder)
-        for path in (f"/atoll-{self._instance_id}/keeper", f"/atoll-{self._instance_id}"):
-            remove_group(Cgroup(self._layout, path))
+        own = [Cgroup(self._layout, f"/atoll-{self._instance_id}{name}") for name in ("/keeper", "")]
+        for group in (*self._operations.spares.end_all(), *own):
+            remove_group(group)
         for connection in list(self.connections):
             connection.close()
 

@@ -5,7 +5,6 @@ The keeper never waits for a child. A start is answered when the socket closes a
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -17,16 +16,18 @@ from typing import Any
 
 from atoll.errors import AtollError, InvalidInput, SystemFailure
 from atoll.kernel import chroot, processes
+from atoll.kernel.cgroups import Cgroup
 from atoll.runtime import init, protocol, sysctls
+from atoll.runtime.bundle import check, namespaces_of, read_spec
 from atoll.runtime.complain import complain
 from atoll.runtime.container import Container, Process, Reply
 from atoll.runtime.journal import Journal, KeptLog
 from atoll.runtime.logs import READ_SIZE
 from atoll.runtime.loop import Loop
+from atoll.runtime.spares import Spare
 from atoll.runtime.streams import Input, Output
 
 NO_HOOKS = (None, None, None)
-_LATER = ("cgroup", "user", "time")  # namespaces that the child makes
 # What brings in `extras`, which few containers need.
 _EXTRA = frozenset(("personality", "timeOffsets", "intelRdt", "mountLabel", "uidMappings", "gidMappings", "netDevices"))
 _EXTRA_OF_PROCESS = frozenset(("scheduler", "ioPriority", "execCPUAffinity", "selinuxLabel"))
@@ -64,29 +65,6 @@ class Stdio:
                 os.close(fd)
 
 
-def read_spec(bundle: str) -> dict[str, Any]:
-    """Raises InvalidInput."""
-    path = os.path.join(bundle, "config.json")
-    try:
-        with open(path, "rb") as config:
-            spec = json.loads(config.read())
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"cannot read the bundle's {path}: {error}") from error
-    if not isinstance(spec, dict) or not isinstance(spec.get("linux"), dict):
-        raise InvalidInput(f"{path} is not an OCI runtime spec for Linux")
-    check_process(spec.get("process"))
-    return spec
-
-
-def check(spec: Mapping[str, Any]) -> None:
-    """What does not go together. Raises InvalidInput."""
-    kinds = [namespace["type"] for namespace in spec["linux"].get("namespaces") or ()]
-    if len(set(kinds)) < len(kinds):
-        raise InvalidInput(f"linux.namespaces names one type twice: {', '.join(kinds)}")
-    if "uts" not in kinds and (spec.get("hostname") or spec.get("domainname")):
-        raise InvalidInput("hostname and domainname need a uts namespace")
-
-
 def _extras() -> Any:
     from atoll.runtime import extras
 
@@ -102,16 +80,6 @@ def _wants_extras(spec: Mapping[str, Any], process: Mapping[str, Any]) -> bool:
     )
 
 
-def check_process(process: Any) -> None:
-    """Raises InvalidInput."""
-    if not isinstance(process, dict) or not process.get("args") or not all(isinstance(item, str) for item in process["args"]):
-        raise InvalidInput("process.args must be a list of at least one string")
-    cwd = process.get("cwd")
-    if not isinstance(cwd, str) or not cwd.startswith("/"):
-        raise InvalidInput(f"Cwd must be an absolute path: {cwd!r}")
-    process.setdefault("user", {})
-
-
 class Launcher:
     """Clones children for the keeper. `cache` is where compiled seccomp filters lie."""
 
@@ -121,8 +89,14 @@ class Launcher:
         self._own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._in_chroot = chroot.is_inside()
 
-    def start(self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply) -> Process:
-        """Raises AtollError; nothing is left then but the cgroup."""
+    def plan_ahead(self, container_id: str, cgroup: Cgroup, status: socket.socket) -> init.Plan:
+        """What a spare can know."""
+        return init.Plan({}, {}, cgroup, self._cache, status, None, container=container_id, in_chroot=self._in_chroot)
+
+    def start(
+        self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply, spare: Spare | None = None
+    ) -> Process:
+        """By way of the `spare`, where there is one that `suits`. Raises AtollError; nothing is left then but the cgroup."""
         if container.runtime is not None:
             return self._start_elsewhere(container, spec, request, reply)
         linux = spec["linux"]
@@ -130,8 +104,16 @@ class Launcher:
         sysctls.check(linux.get("sysctl") or {}, linux.get("namespaces") or ())
         resources = linux.get("resources") or {}
         container.cgroup.create_unified(resources)
-        fresh, joined_pids = _namespaces(linux.get("namespaces") or ())
+        fresh, joined_pids = namespaces_of(linux.get("namespaces") or ())
         container.has_own_pids = bool(fresh & processes.NEWPID)
+
+        def groups() -> None:
+            container.cgroup.create_v1(resources)
+
+        if spare is not None:
+            started = self._wake(spare, container, spec["process"], request, groups, reply)
+            if started is not None:
+                return started
         if joined_pids:
             fd = os.open(joined_pids, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -147,7 +129,7 @@ class Launcher:
                 fresh,
                 init.start,
                 reply,
-                groups=lambda: container.cgroup.create_v1(resources),
+                groups=groups,
                 stdin=bool(request.get("stdin")),
                 close_once=bool(request.get("stdin_once", True)),
                 overlay=request.get("rootfs"),
@@ -155,6 +137,37 @@ class Launcher:
         finally:
             if joined_pids:
                 processes.join(self._own_pids, processes.NEWPID, "the keeper's own pid namespace")
+
+    def _wake(
+        self,
+        spare: Spare,
+        container: Container,
+        process: Mapping[str, Any],
+        request: Mapping[str, Any],
+        groups: Callable[[], None],
+        reply: Reply,
+    ) -> Process | None:
+        """None where the spare has died. Raises AtollError."""
+        stdio = None if process.get("terminal") else Stdio(stdin=bool(request.get("stdin")))
+        try:
+            if not spare.become(container.bundle, request.get("rootfs"), tuple(stdio.theirs) if stdio else ()):
+                spare.status.close()
+                if stdio:
+                    stdio.close_ours()
+                return None
+            self._make_groups(spare.pid, spare.status, groups)
+        except AtollError:
+            spare.status.close()
+            if stdio:
+                stdio.close_ours()
+            raise
+        finally:
+            if stdio:
+                stdio.close_theirs()
+        started = Process(container, None, spare.status, reply)
+        started.pid = spare.pid
+        self._listen(started, stdio, close_once=bool(request.get("stdin_once", True)))
+        return started
 
     def _start_elsewhere(self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply) -> Process:
         from atoll.runtime import external  # only where another runtime is asked for
@@ -248,17 +261,23 @@ class Launcher:
                 stdio.close_theirs()
             if unified is not None:
                 os.close(unified)
-        ours.setblocking(False)
         started = Process(container, exec_id, ours, reply)
         started.pid = pid if exec_id is None and container.runtime is None else 0  # else it is told later, by the child
         started.is_attended = hooks is not None or container.runtime is not None
-        log = container.log if exec_id is None else None
-        if stdio:
-            for name, fd in stdio.outputs.items():
-                started.outputs[name] = Output(self._loop, fd, name, log)
-            if stdio.input >= 0:
-                started.inputs = Input(self._loop, stdio.input, close_once=close_once)
+        self._listen(started, stdio, close_once=close_once)
         return started
+
+    def _listen(self, started: Process, stdio: Stdio | None, *, close_once: bool) -> None:
+        """To the child of now on."""
+        assert started.status is not None
+        started.status.setblocking(False)
+        if stdio is None:
+            return
+        log = started.container.log if started.exec_id is None else None
+        for name, fd in stdio.outputs.items():
+            started.outputs[name] = Output(self._loop, fd, name, log)
+        if stdio.input >= 0:
+            started.inputs = Input(self._loop, stdio.input, close_once=close_once)
 
     def _make_groups(self, pid: int, status: socket.socket, make: Callable[[], None]) -> None:
         """While the child does what needs none; it waits for this word. Raises SystemFailure."""
@@ -316,6 +335,16 @@ def poststop(spec: Mapping[str, Any], container: Container) -> tuple[Any, dict[s
     return (found, hooks.state(spec, container.id, container.bundle, "stopped")) if found else None
 
 
+def suits(spare: Spare, path: str, spec: Mapping[str, Any], request: Mapping[str, Any]) -> bool:
+    """Whether what the spare was born with is what the start asks for, and nothing that only a child made for it can have."""
+    if request.get("runtime") or spec.get("hooks") or _wants_extras(spec, spec["process"]) or spare.cgroup.path != path:
+        return False
+    try:
+        return (spare.namespaces, "") == namespaces_of(spec["linux"].get("namespaces") or ())
+    except InvalidInput:
+        return False  # the start says why
+
+
 def _hooks(spec: Mapping[str, Any]) -> tuple[Any, socket.socket, socket.socket]:
     """The module, loaded already, and the two ends between the attendant and the init."""
     from atoll.runtime import hooks
@@ -338,28 +367,12 @@ def resize(terminal: int, rows: int, columns: int) -> None:
     ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
 
 
-def cgroup_path(instance_id: str, container_id: str, spec: Mapping[str, Any]) -> str:
+def cgroup_path(instance_id: str, container_id: str, asked: str | None) -> str:
     """An absolute path is taken from the hierarchies' roots, a relative one from the instance's own group (OCI config-linux, Cgroups
     Path). Raises InvalidInput.
     """
-    asked = str(spec["linux"].get("cgroupsPath") or container_id)
+    asked = asked or container_id
     path = os.path.normpath(f"/{asked.replace(':', '/')}").replace("//", "/")  # no ".." leads above a root
     if path == "/" or not path.isprintable():
         raise InvalidInput(f"linux.cgroupsPath {asked!r} names no group of the container's own")
     return path if asked.startswith("/") else f"/atoll-{instance_id}{path}"
-
-
-def _namespaces(asked: Any) -> tuple[int, str]:
-    """Flags of those to make at birth, and the path of a pid namespace to join. Raises InvalidInput."""
-    flags, pids = 0, ""
-    for namespace in asked:
-        kind, path = namespace["type"], namespace.get("path")
-        if kind not in processes.NAMESPACES:
-            continue  # the child names it
-        if kind == "pid" and path:
-            pids = path
-        elif not path and kind not in _LATER:
-            flags |= processes.NAMESPACES[kind][0]
-    if not flags & processes.NEWNS:
-        raise InvalidInput("a container needs a mount namespace of its own: none was asked for, or one by path")
-    return flags, pids

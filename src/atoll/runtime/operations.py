@@ -15,18 +15,22 @@ from typing import Any
 from atoll.errors import AtollError, Conflict, InvalidInput, NotFound, SystemFailure
 from atoll.kernel.cgroups import Cgroup, Layout
 from atoll.runtime import init, launch, protocol
+from atoll.runtime.bundle import check_process, namespaces_of, read_spec
 from atoll.runtime.container import Container, Process, Reply
 from atoll.runtime.errors import StartFailed
 from atoll.runtime.journal import Journal
 from atoll.runtime.life import Life
+from atoll.runtime.loop import Loop
+from atoll.runtime.spares import Spares
 
 Request = Mapping[str, Any]
 KEPT = ("container", "bundle", "log", "stdin_once", "attempt", "runtime")  # of a start's request, for the next keeper
 
 
 class Operations:
-    def __init__(self, layout: Layout, instance_id: str, launcher: launch.Launcher, journal: Journal, life: Life) -> None:
+    def __init__(self, loop: Loop, layout: Layout, instance_id: str, launcher: launch.Launcher, journal: Journal, life: Life) -> None:
         self.life = life
+        self.spares = Spares(loop, life.groups, launcher.plan_ahead)
         self._layout = layout
         self._instance_id = instance_id
         self._journal = journal
@@ -49,13 +53,25 @@ class Operations:
         finally:
             protocol.close_all([*unused, *ends.values()])
 
+    def op_expect(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any]:
+        """A start of this container, which will want these namespaces, is near."""
+        name = request["container"]
+        cgroup = Cgroup(self._layout, launch.cgroup_path(self._instance_id, name, None))
+        if name not in self.life.containers and not self.life.groups.is_ending(cgroup.path):
+            self.spares.add(name, cgroup, namespaces_of(request["namespaces"])[0])
+        return {}
+
     def op_start(self, request: Request, ends: dict[str, int], reply: Reply) -> dict[str, Any] | None:
         name = request["container"]
         if name in self.life.containers:
             return self._start_again(self.life.containers[name], request, ends, reply)
         bundle = request["bundle"]
-        spec = launch.read_spec(bundle)
-        path = launch.cgroup_path(self._instance_id, name, spec)
+        spec = read_spec(bundle)
+        path = launch.cgroup_path(self._instance_id, name, spec["linux"].get("cgroupsPath"))
+        spare = self.spares.take(name)
+        if spare is not None and not launch.suits(spare, path, spec, request):
+            self.spares.end(spare)
+            spare = None
         held = dict(ends)
         if self.life.groups.after(path, lambda: self.handle({**request, "attach": list(held)}, list(held.values()), reply)):
             ends.clear()  # what a dead keeper has left there has still to end
@@ -63,14 +79,20 @@ class Operations:
         if self.life.distant.is_distant(path):
             self._claim(path)
         self.life.exit_files.discard(bundle)
-        container = self.make(request, spec, path)
         try:
-            container.main = self._launcher.start(container, spec, request, reply)
-        except SystemFailure as error:
-            self.life.abandon(container)
-            raise StartFailed(str(error)) from error
+            container = self.make(request, spec, path)
         except BaseException:
+            if spare is not None:
+                self.spares.end(spare)
+            raise
+        try:
+            container.main = self._launcher.start(container, spec, request, reply, spare)
+        except BaseException as error:
+            if spare is not None:
+                spare.status.close()
             self.life.abandon(container)
+            if isinstance(error, SystemFailure):
+                raise StartFailed(str(error)) from error
             raise
         self.life.containers[name] = container
         self.life.take_up(container.main)
@@ -120,7 +142,7 @@ class Operations:
             raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
         if exec_id in container.execs:
             raise Conflict(f"exec {exec_id} is running already")
-        launch.check_process(process)
+        check_process(process)
         started = self._launcher.exec(container, exec_id, process, reply, stdin=bool(request.get("stdin")))
         container.execs[exec_id] = started
         self.life.take_up(started)

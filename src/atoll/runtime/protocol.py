@@ -1,8 +1,9 @@
 """The keeper's protocol: one JSON object a packet over a SOCK_SEQPACKET unix socket, with descriptors beside it.
 
-A request is {"id": n, "op": name, ...}; its reply {"id": n, "ok": {...}} or {"id": n, "error": {"kind", "message", ...}}. Replies may
-come in any order. A packet without "id" is an event: {"event": "exit", ...}. The first request is `hello`, which settles the version: a
-keeper outlives the program that started it, so a newer engine meets older keepers and must find out before it relies on anything.
+A request is {"id": n, "op": name, ...}; its reply {"id": n, "ok": {...}} or {"id": n, "error": {"kind", "message", ...}}. Replies may come
+in any order. A packet without "id" is a hint, which nobody answers, or an event: {"event": "exit", ...}. The first request is `hello`,
+which settles the version: a keeper outlives the program that started it, so a newer engine meets older keepers and must find out before it
+relies on anything.
 
 A packet has a ceiling (the socket's buffer); what is longer travels in a sealed memfd, named by {"memfd": true} and passed as the last
 descriptor. Both ends share this module, so it imports little.
@@ -16,8 +17,9 @@ import os
 import socket
 from typing import Any
 
-VERSION = 2  # 2: starts have an `attempt`, keepers are followed by others (`renew`)
+VERSION = 3  # 2: starts have an `attempt`, keepers are followed by others (`renew`); 3: starts may be expected
 RENEWING = 2  # the first version of it
+EXPECTING = 3
 OLDEST = 1  # the oldest keeper an engine of today can drive
 INLINE_MAX = 64 * 1024  # bytes; well under the default socket buffer of 208 KiB
 MESSAGE_MAX = 64 * 1024 * 1024  # bytes a peer may make us read from a memfd

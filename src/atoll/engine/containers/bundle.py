@@ -123,6 +123,12 @@ def namespaces(host: Mapping[str, Any], netns: str | None, pid_of: PidOf) -> dic
     return found
 
 
+def own_namespaces(host: Mapping[str, Any]) -> list[str]:
+    """Those its start will have made at birth, as far as that is known before: with a network to join, it is joined by path."""
+    netns = {"host": None, "none": ""}.get(host["NetworkMode"], "joined")
+    return [kind for kind, path in namespaces(host, netns, lambda _: 0).items() if path is None]
+
+
 def _shared_memory(host: Mapping[str, Any], pid_of: PidOf) -> list[dict[str, Any]]:
     """The /dev/shm of the container whose IPC namespace is joined, or of the host."""
     mode = host["IpcMode"]

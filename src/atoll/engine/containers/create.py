@@ -17,7 +17,7 @@ from typing import Any
 
 from atoll.engine import runtimes
 from atoll.engine.containers import mounts, networking, userns
-from atoll.engine.containers.bundle import security_options
+from atoll.engine.containers.bundle import own_namespaces, security_options
 from atoll.engine.containers.config import NETWORKING, container_config, host_config, read
 from atoll.engine.containers.record import Container, Record, Status
 from atoll.engine.containers.rootfs import ImageRoot
@@ -54,6 +54,7 @@ class Creator:
         adopt(config, image)
         self._check(config, host, given, trusted=trusted)
         container_id = new_id()
+        self._services.runtime.expect(container_id, own_namespaces(host))
         config["Hostname"] = config["Hostname"] or self._hostname(host, container_id)
         record = Record(
             id=container_id,

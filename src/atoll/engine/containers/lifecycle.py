@@ -95,6 +95,7 @@ class Lifecycle:
     async def _start(self, container: Container, attach: Attach | None) -> None:
         services, record = self._services, container.record
         self._check_ipc(record)
+        services.runtime.expect(container.id, bundle.own_namespaces(record.host))
         sources = mounting.mount_volumes(services, container)
         clear_volatile(container)
         netns, endpoints = await services.networker.connect(container)
