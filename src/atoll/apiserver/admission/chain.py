@@ -98,7 +98,7 @@ class AdmissionChain:
         restrict_node(core, call, new, old)
         is_new = old is None and not call.subresource
         if is_new:
-            check_namespace_lives(core, call)
+            await check_namespace_lives(core, call)
             self._complete(core, call, new)
         if await self._mutate_from_outside(core, call, new, old) and is_new:
             self._complete(core, call, new)  # what a webhook has added is completed too

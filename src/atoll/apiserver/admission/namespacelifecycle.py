@@ -9,14 +9,14 @@ from atoll.apiserver.machinery import statuses
 IMMORTAL = ("default", "kube-system", "kube-public")
 
 
-def check_namespace_lives(core: Core, call: Call) -> None:
+async def check_namespace_lives(core: Core, call: Call) -> None:
     """Raises StatusError 404 for a missing namespace, 403 for one that is terminating."""
     if not call.namespace or not call.kind.namespaced:
         return
     namespaces = core.registry.get("", "v1", "namespaces")
     if namespaces is None:
         return
-    item = core.cacher(namespaces).get(call.namespace)
+    item = await core.cacher(namespaces).sought(call.namespace)
     if item is None:
         raise statuses.not_found(namespaces, call.namespace)
     if item.obj["metadata"].get("deletionTimestamp"):
