@@ -26,6 +26,7 @@ from atoll.apiserver.auth.impersonate import impersonate
 from atoll.apiserver.auth.oidc import KeysWanted
 from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.call import Call, User, Verb
+from atoll.apiserver.compress import COMPRESS_MIN, compress
 from atoll.apiserver.encode import LIST_SHAPES, OBJECT_SHAPES, encode_delivery, encode_item, encode_page, encode_watch_error
 from atoll.apiserver.fairness.flows import Asked
 from atoll.apiserver.fairness.gate import JSON_UNCACHED, Fairness, Flow
@@ -115,6 +116,8 @@ class Pipeline:
             headers, flow = response.headers, seen.flow
             response.headers = flow.json_headers if headers is JSON_UNCACHED else (*headers, *flow.headers)
         self._metrics.requests[request.method, response.status if response is not None else 101] += 1
+        if response is not None and type(response.body) is bytes and len(response.body) >= COMPRESS_MIN:
+            return await compress(request, response)
         return response
 
     async def _answer(self, request: Request, seen: Seen) -> Response | None:
@@ -273,7 +276,7 @@ class Pipeline:
         if len(self._api.core.cacher(call.kind)) >= HEAVY:
             await self._lane.turn()
         page = await self._shown(call, await self._api.page(call, parameters.list_options(call.kind, request.query)))
-        return await self._site.compress(request, _response(encode_page(call.face, page, form, include), form, warnings=call.warnings))
+        return _response(encode_page(call.face, page, form, include), form, warnings=call.warnings)
 
     async def _shown(self, call: Call, page: Page) -> Page:
         return page if call.kind.converter is None else replace(page, items=await shown(call.face, page.items))

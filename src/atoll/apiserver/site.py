@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
 import sys
 from collections.abc import Callable
@@ -20,7 +19,6 @@ from atoll.apiserver.metrics import TYPE as METRICS_TYPE
 from atoll.apiserver.metrics import Metrics
 from atoll.http import Request, Response, json_response, text_response
 
-COMPRESS_MIN = 128 * 1024  # bytes; upstream's threshold
 OPENAPI_TYPE = "application/json"
 _YEAR_S = 31_536_000
 Check = Callable[[], str]  # "" when all is well, else what is wrong
@@ -66,18 +64,6 @@ class Site:
                     {"paths": ["/api", "/apis", "/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}
                 )
         raise statuses.no_such_path()
-
-    async def compress(self, request: Request, response: Response) -> Response:
-        """The response in gzip where that pays: a large body to a client on another machine that accepts it."""
-        body = response.body
-        if not isinstance(body, bytes) or len(body) < COMPRESS_MIN or request.peer.address.startswith(("127.", "[::1]", "::1")):
-            return response
-        if "gzip" not in (request.headers.get("accept-encoding") or ""):
-            return response
-        from isal import igzip
-
-        packed = await asyncio.to_thread(igzip.compress, body, 1)
-        return Response(response.status, (*response.headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")), packed)
 
     def _discover(self, request: Request, segments: tuple[str, ...]) -> Response:
         form = negotiate(request.headers.get("accept"), AGGREGATED_SHAPES if len(segments) == 1 else frozenset())
