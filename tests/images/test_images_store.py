@@ -51,7 +51,7 @@ def test_ambiguous_prefix(store: ImageStore):
 
     by_digit = [image.id[7] for image in store.all()]
     digit = next(digit for digit in by_digit if by_digit.count(digit) > 1)
-    with pytest.raises(InvalidInput, match="ambiguous"):
+    with pytest.raises(NotFound, match="ambiguous"):
         store.resolve(digit)
 
 
@@ -362,3 +362,16 @@ def test_import(store: ImageStore, tmp_path: Path):
         with pytest.raises(InvalidInput, match="not a tar archive"):
             await store.import_tar(stream(b"y" * 5000))
         assert not os.listdir(store._scratch)
+
+
+def test_removals_at_once_share_the_work(store: ImageStore):
+    """Each sweeps away all that was forgotten; none stumbles over what another is just removing."""
+    names = [f"app{number}" for number in range(8)]
+
+    async def main():
+        for name in names:
+            await make_image(store, name, tar_of(*((f"{name}/{file}", b"x") for file in range(100))))
+        await asyncio.gather(*(store.remove(name) for name in names))
+
+    asyncio.run(main())
+    assert store.all() == []

@@ -52,7 +52,7 @@ class Catalog:
             return None
         matches = self._database.images_with_prefix(digits)
         if len(matches) >= AMBIGUOUS:
-            raise InvalidInput(f"image id prefix {text} is ambiguous: give more of its digits")
+            raise NotFound(f"No such image: {text}: as the beginning of an id it is ambiguous: give more of its digits")
         return self._database.image(matches[0]) if matches else None
 
     def _by_name(self, text: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ class Collector:
         self._users = users
         self._workers = 0
         self._due = False
+        self._sweeping = threading.Lock()
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -64,10 +66,11 @@ class Collector:
         return [row.chain for row in gone]
 
     def sweep(self) -> None:
-        """Removes the files of forgotten layers and of old downloads. Slow for large trees: run it in a thread."""
-        self._blobs.partials.clear(KEPT_S)
-        for path in self._scratch.glob("gone-*"):
-            remove_tree(path)
+        """Removes the files of forgotten layers and of old downloads. Slow for large trees: run it in a thread, one at a time works."""
+        with self._sweeping:
+            self._blobs.partials.clear(KEPT_S)
+            for path in self._scratch.glob("gone-*"):
+                remove_tree(path)
 
     def recover(self) -> None:
         """After a crash: drops whatever is half made. Only while alone."""
