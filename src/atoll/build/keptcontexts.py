@@ -11,7 +11,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -86,14 +86,29 @@ class KeptContexts:
             context = KeptContext(self._directory / key)
             await in_thread(lambda: context.open(name))
             yield context
-            await in_thread(self._forget_oldest)
+            await self._forget_oldest()
         finally:
             self._held.discard(key)
 
-    def _forget_oldest(self) -> None:
+    async def _forget_oldest(self) -> None:
         rest = sorted((path for path in self._all() if path.name not in self._held), key=_used)
-        for path in rest[: max(0, len(rest) + len(self._held) - KEPT_MAX)]:
-            shutil.rmtree(path)
+        await self._remove(rest[: max(0, len(rest) + len(self._held) - KEPT_MAX)])
+
+    async def _remove(self, doomed: Sequence[Path]) -> int:
+        """Removes what no build holds; bytes given back. Until it has gone it counts as held, so that no build takes it meanwhile."""
+        names = {path.name for path in doomed}
+        self._held |= names
+
+        def work() -> int:
+            size = sum(_size(path) for path in doomed)
+            for path in doomed:
+                shutil.rmtree(path)
+            return size
+
+        try:
+            return await in_thread(work)
+        finally:
+            self._held -= names
 
     def _all(self) -> Iterator[Path]:
         return iter(sorted(self._directory.iterdir())) if self._directory.is_dir() else iter(())
@@ -120,14 +135,7 @@ class KeptContexts:
     async def prune(self, *, unused_since: float | None = None) -> tuple[list[str], int]:
         """Removes those no build holds (those not used since, where given): names, and bytes given back."""
         doomed = [path for path in self._all() if path.name not in self._held and (unused_since is None or _used(path) < unused_since)]
-
-        def work() -> int:
-            size = sum(_size(path) for path in doomed)
-            for path in doomed:
-                shutil.rmtree(path)
-            return size
-
-        return [path.name for path in doomed], await in_thread(work)
+        return [path.name for path in doomed], await self._remove(doomed)
 
 
 @contextmanager

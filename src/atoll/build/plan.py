@@ -18,7 +18,7 @@ class Plan:
 
     def __init__(self, file: Dockerfile, values: dict[str, str], contexts: Mapping[str, str] | None = None) -> None:
         self._file = file
-        self._contexts = contexts or {}
+        self.contexts = contexts or {}
         self.bases: list[str] = []
         for stage in file.stages:
             try:
@@ -40,7 +40,7 @@ class Plan:
 
     def stage_named(self, name: str, before: int) -> Stage | None:
         """The stage of that name or number above stage BEFORE; the last of several with one name. A named context stands before it."""
-        if name.lower() in self._contexts:
+        if name.lower() in self.contexts:
             return None
         for stage in reversed(self._file.stages[:before]):
             if stage.name and stage.name == name.lower():

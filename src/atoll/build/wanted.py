@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 
-from atoll.build import git
+from atoll.build import contexts, git
 from atoll.build.mounts import context_sources
 from atoll.build.plan import Plan
 from atoll.build.state import SCRATCH
@@ -36,7 +36,7 @@ def _may_have_triggers(plan: Plan, stage: Stage, images: ImageStore) -> bool:
     base = plan.bases[stage.index]
     if plan.base_stage(stage) is not None or base.lower() == SCRATCH:
         return False
-    image = images.find(base)
+    image = images.find(contexts.shown(base, plan.contexts))
     return image is None or bool(image.runtime_config.get("OnBuild"))
 
 

@@ -132,3 +132,23 @@ def test_one_build_holds_one(tmp_path):
         assert len(list(tmp_path.iterdir())) <= KEPT_MAX
 
     asyncio.run(main())
+
+
+def test_builds_at_once_forget_the_oldest(tmp_path):
+    """Each takes away what is too much; none of them stumbles over what another has taken."""
+    contexts = KeptContexts(tmp_path)
+
+    async def build(name):
+        async with contexts.hold(name) as kept:
+            if kept is not None:  # else it is just being forgotten
+                (kept.tree / "file").write_text(name)
+                kept.close({"file": (0, 1, 2, 3, "")}, {})
+
+    async def main():
+        for _ in range(3):
+            await asyncio.gather(*(build(f"context {number}") for number in range(2 * KEPT_MAX)))
+        await build("the last")
+
+    asyncio.run(main())
+    assert len(contexts.rows()) <= KEPT_MAX
+    assert not any(row["InUse"] for row in contexts.rows())
