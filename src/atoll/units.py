@@ -46,6 +46,20 @@ def parse_duration(text: str) -> int:
     return -int(total) if text[:1] == "-" else int(total)
 
 
+def format_duration(ns: int) -> str:
+    """As Go's time.Duration prints: 1h0m0s, 1.5s, 200ms; 0s for none."""
+    if ns == 0:
+        return "0s"
+    sign, ns = ("-", -ns) if ns < 0 else ("", ns)
+    for unit, size in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000)):
+        if ns < size * 1_000:
+            return f"{sign}{ns / size:g}{unit}"
+    minutes, rest = divmod(ns, 60 * NS)
+    hours, minutes = divmod(minutes, 60)
+    seconds = f"{rest / NS:.9f}".rstrip("0").rstrip(".") + "s"
+    return sign + (f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}" if minutes else seconds)
+
+
 def parse_quantity(text: str | float) -> Decimal:
     """A Kubernetes quantity ("100m", "1.5Gi", "1e3", 2) as an exact number. Raises InvalidInput (apimachinery, resource.Quantity)."""
     return _quantity(str(text))

@@ -1,7 +1,8 @@
-"""The corpus built by Debian's docker.io and by us: the same file trees, the same configurations.
+"""The corpus built by Docker and by us: the same file trees, the same configurations.
 
-One docker command drives both, with its classic builder. Files that use what came after that daemon's time are left to the other doors; a
-sample of the rest is compared each time, all of it with ATOLL_TEST_PEERS=1.
+One docker command drives both, with its classic builder. Files that use what came after that builder's time are left to the other doors; a
+sample of the rest is compared each time, all of it with ATOLL_TEST_PEERS=1. What today's builder makes is written down in buildkit.json,
+which that daemon, where it is there, confirms; with ATOLL_TEST_RECORD=1 it is written anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 import tempfile
@@ -21,16 +21,16 @@ from typing import Any
 
 import pytest
 
+from buildx_harness import PLUGINS
+from corpus_harness import CONTEXT, CORPUS, FACTS, LATER, NAMES, bake_file, facts_of
 from engine_harness import EngineDaemon, busybox_tar
 
-CORPUS = Path(__file__).parent / "corpus"
-CONTEXT = CORPUS / "context"
-NAMES = sorted(path.name.removesuffix(".Dockerfile") for path in CORPUS.glob("*.Dockerfile"))
 # BuildKit's own: the classic builder of docker.io refuses it, or takes it for something else.
 NEWER = re.compile(
     r"<<|--(mount|link|parents|exclude|chmod|network|unpack|start-interval|checksum|security)\b|TARGET|BUILDPLATFORM", re.ASCII
 )
-# What docker.io 20.10 cannot do: newer expansions, leaving out a stage that fails, making a container of that volume's name.
+# What the classic builder cannot do: newer expansions, leaving out a stage that fails. And a container of that volume's name: 20.10 refuses
+# it as we do.
 BEYOND = {"env_forms", "stages_unused", "volume"}
 COMPARED = [name for name in NAMES if name not in BEYOND and not NEWER.search((CORPUS / f"{name}.Dockerfile").read_text())]
 # All take a minute or two; every run takes these.
@@ -42,9 +42,8 @@ FIELDS = (
 # What a container has beside its image.
 GIVEN = re.compile(r"(\.dockerenv|dev|proc|sys|etc/(hosts|hostname|resolv\.conf|mtab))(/.*)?/?$")
 
-INSTALLED = os.geteuid() == 0 and all(map(shutil.which, ("docker", "dockerd", "containerd")))
 pytestmark = [
-    pytest.mark.skipif(not INSTALLED, reason="docker.io is not installed"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.timeout(300),
 ]
 Docker = Callable[..., "subprocess.CompletedProcess[bytes]"]
@@ -53,6 +52,8 @@ Docker = Callable[..., "subprocess.CompletedProcess[bytes]"]
 @pytest.fixture(scope="module")
 def peer() -> Iterator[Docker]:
     engines = pytest.importorskip("benchmarks.engines")
+    if not engines.Docker.is_there():
+        pytest.skip("no dockerd is there: packaging/fetch-docker --engine .venv/docker brings it")
     with tempfile.TemporaryDirectory(prefix="atp-", dir="/tmp") as place:
         daemon = engines.Docker(Path(place))
         try:
@@ -74,6 +75,7 @@ def running(environ: dict[str, str]) -> Docker:
         assert not done.returncode, f"docker {' '.join(words)}: {done.stdout.decode()}{done.stderr.decode()}"
         return done
 
+    docker.environ = environ  # type: ignore[attr-defined]
     return docker
 
 
@@ -108,6 +110,22 @@ def test_the_same_as_docker_makes(peer: Docker, ours: Docker, name: str):
     assert our_config == their_config
     differing = {path: (their_tree.get(path), our_tree.get(path)) for path in their_tree.keys() | our_tree.keys()}
     assert not {path: both for path, both in differing.items() if both[0] != both[1]}
+
+
+@pytest.mark.skipif(not {"ATOLL_TEST_PEERS", "ATOLL_TEST_RECORD"} & os.environ.keys(), reason="takes long: set ATOLL_TEST_PEERS=1")
+def test_what_buildkit_makes_is_written_down(peer: Docker, tmp_path: Path):
+    version = peer("version", "--format", "{{.Server.Version}}").stdout.decode()
+    if int(version.split(".")[0]) < 28 or not (PLUGINS / "docker-buildx").exists():
+        pytest.skip(f"dockerd {version.strip()} has another BuildKit, or docker-buildx is not there")
+    (tmp_path / "bake.json").write_bytes(bake_file("recorded"))
+    command = [str(PLUGINS / "docker-buildx"), "bake", "-f", str(tmp_path / "bake.json"), "--allow", f"fs.read={CORPUS}"]
+    done = subprocess.run(command, env=peer.environ, capture_output=True, check=False, timeout=200)  # type: ignore[attr-defined]
+    assert not done.returncode, done.stderr.decode(errors="replace")[-2000:]
+    found = facts_of(peer, "recorded", [name for name in NAMES if name not in LATER])
+    if os.environ.get("ATOLL_TEST_RECORD"):
+        rows = (f"{json.dumps(name)}: {json.dumps(found[name], sort_keys=True, ensure_ascii=False)}" for name in sorted(found))
+        FACTS.write_text("{\n" + ",\n".join(rows) + "\n}\n")
+    assert found == json.loads(FACTS.read_text())
 
 
 def test_the_corpus_covers_the_language():

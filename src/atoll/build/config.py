@@ -95,14 +95,19 @@ def _expose(config: Config, instruction: Instruction, expander: Expander) -> str
     ports = dict(config.get("ExposedPorts") or {})
     words = [part for text in expander.split(instruction.text) for part in text.split()]
     for word in words:
-        match = PORT.match(word)
-        first = int(match[1]) if match else 0
-        last = int(match[2] or first) if match else 0
-        if not match or not 0 < first <= last <= PORT_MAX:
-            raise InvalidInput(f"invalid containerPort: {word}")
-        ports.update({f"{port}/{(match[3] or 'tcp').lower()}": {} for port in range(first, last + 1)})
+        ports.update({port: {} for port in ports_of(word)})
     config["ExposedPorts"] = ports
     return " ".join(words)
+
+
+def ports_of(word: str) -> list[str]:
+    """The ports of one word of EXPOSE, "80", "53/udp" or "8000-8002". Raises InvalidInput."""
+    match = PORT.match(word)
+    first = int(match[1]) if match else 0
+    last = int(match[2] or first) if match else 0
+    if not match or not 0 < first <= last <= PORT_MAX:
+        raise InvalidInput(f"invalid containerPort: {word}")
+    return [f"{port}/{(match[3] or 'tcp').lower()}" for port in range(first, last + 1)]
 
 
 def _volume(config: Config, instruction: Instruction, expander: Expander) -> str:

@@ -58,11 +58,12 @@ class Copy:
     """What to do with the pieces. `target` is absolute, with a slash at its end where it must be a directory.
 
     `owner` is "", or user[:group]. `keep_owner`: without an `owner` the sources keep theirs. `parents` keeps the directories the sources
-    lie in.
+    lie in. `ways_mode` is for the directories that are made on the way.
     """
 
     target: str
     owner: str = ""
+    ways_mode: int = PARENT_MODE
     change_mode: Change | None = None
     keep_owner: bool = False
     parents: bool = False
@@ -76,10 +77,13 @@ def copy(wanted: Copy, sources: Sequence[Piece], below: Tree | None, lowers: Seq
     """
     target = below.follow(wanted.target) if below else wanted.target.strip("/")
     into_directory = wanted.parents or wanted.target.endswith("/") or _is_directory(below, target)
-    owner = None if wanted.keep_owner and not wanted.owner else _owner(wanted.owner, below)
+    if into_directory and below is not None and below.exists(target) and not below.is_directory(target):
+        raise InvalidInput(f"cannot copy to non-directory: {wanted.target}")
+    owner = None if wanted.keep_owner and not wanted.owner else owner_of(wanted.owner, below)
     with new_layer(scratch) as (directory, root):
-        if wanted.owner and owner is not None:
-            _make_ways(root, lowers, owner, _missing_ways(below, target, into_directory=into_directory))
+        if wanted.owner or wanted.ways_mode != PARENT_MODE:
+            ways = missing_ways(below, target if into_directory else posixpath.dirname(target))
+            _make_ways(root, lowers, owner or (0, 0), wanted.ways_mode, ways)
         for piece in sources:
             if piece.unpack and not piece.source.is_directory and is_archive(piece.tree, piece.source):
                 policy = Policy(into=os.fsencode(target), owner=owner if wanted.owner else None)
@@ -95,18 +99,18 @@ def copy(wanted: Copy, sources: Sequence[Piece], below: Tree | None, lowers: Seq
     return directory
 
 
-def _missing_ways(below: Tree | None, target: str, *, into_directory: bool) -> list[str]:
-    """The directories on the way to what is copied that the stage has not."""
-    parts = target.split("/") if into_directory else target.split("/")[:-1]
+def missing_ways(below: Tree | None, target: str) -> list[str]:
+    """Of the directory TARGET and those on the way to it, the ones that the stage has not."""
+    parts = target.split("/")
     ways = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     return [way for way in ways if way and not (below is not None and below.exists(way))]
 
 
-def _make_ways(root: int, lowers: Sequence[Path], owner: tuple[int, int], ways: Sequence[str]) -> None:
-    """Made for what --chown gives away, they are given away with it."""
+def _make_ways(root: int, lowers: Sequence[Path], owner: tuple[int, int], mode: int, ways: Sequence[str]) -> None:
+    """Made for what --chown gives away, they are given away with it; an octal --chmod is theirs too."""
     with Extractor(root, Policy(), lowers) as extractor:
         for way in ways:
-            extractor.add(Entry(os.fsencode(way), Kind.DIRECTORY, PARENT_MODE, *owner, 0, time.time_ns()), iter(()))
+            extractor.add(Entry(os.fsencode(way), Kind.DIRECTORY, mode, *owner, 0, time.time_ns()), iter(()))
         extractor.finish()
 
 
@@ -216,7 +220,8 @@ def _is_directory(below: Tree | None, path: str) -> bool:
         return False
 
 
-def _owner(text: str, below: Tree | None) -> tuple[int, int]:
+def owner_of(text: str, below: Tree | None) -> tuple[int, int]:
+    """The numbers of user[:group], as a stage's own files name them; root's for "". Raises InvalidInput."""
     if not text:
         return 0, 0
     user, _, group = text.partition(":")

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atoll.build import git, history
+from atoll.build import git
 from atoll.build.checks import ignored_source
 from atoll.build.config import Config
-from atoll.build.copying import Copy, Piece, copy
+from atoll.build.copying import PARENT_MODE, Copy, Piece, copy
 from atoll.build.ignore import Ignore, Pattern
-from atoll.build.modes import read_mode
+from atoll.build.modes import octal_mode, read_mode
 from atoll.build.remote import Checksum, download
 from atoll.build.sources import LeaveOut, Source, directory_tree, merged_tree
 from atoll.build.state import State
@@ -62,7 +62,8 @@ async def copy_files(site: Site, state: State, instruction: Instruction) -> Stat
     wanted = _copy(instruction, expander, words, state.config)
     async with AsyncExitStack() as stack:
         materials = await _materials(site, stack, instruction, words, expander, wanted)
-        flags = [wanted.owner, expander.word(instruction.flag("chmod") or ""), wanted.parents, *instruction.every_flag("exclude")]
+        mode = expander.word(instruction.flag("chmod") or "")
+        flags = [wanted.owner, mode, wanted.parents, *instruction.every_flag("exclude")]
         what = [instruction.name, [[one.kind, one.digest] for one in materials], wanted.target, flags, instruction.flag("unpack")]
 
         async def make() -> Layer:
@@ -71,8 +72,13 @@ async def copy_files(site: Site, state: State, instruction: Instruction) -> Stat
 
         entry, layer = await build.entry(state, what, instruction, site.voice, make)
     kind = materials[0].kind if len(materials) == 1 else "multi"
-    comment = history.of_files(instruction, state.config, f"{kind}:{entry.key}", words.target)
-    return state.after(entry.key, entry.created, comment, layer)
+    told = build.history.files(instruction, state.config, f"{kind}:{entry.key}", _shown(wanted, mode, words))
+    return state.after(entry.key, entry.created, told, layer)
+
+
+def _shown(wanted: Copy, mode: str, words: _Words) -> list[str]:
+    flags = [f"--{name}={value}" for name, value in (("chown", wanted.owner), ("chmod", mode)) if value]
+    return [*(["--parents"] if wanted.parents else ()), *flags, *words.sources, *(f"<<{one.name}" for one in words.documents), words.target]
 
 
 def _read(instruction: Instruction, expander: Expander) -> _Words:
@@ -99,6 +105,7 @@ def _copy(instruction: Instruction, expander: Expander, words: _Words, config: C
     return Copy(
         target,
         owner=expander.word(instruction.flag("chown") or ""),
+        ways_mode=PARENT_MODE if (octal := octal_mode(mode)) is None else octal,
         change_mode=read_mode(mode) if mode else None,
         keep_owner=instruction.flag("from") is not None,
         parents=instruction.switch("parents"),

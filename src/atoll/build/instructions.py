@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from atoll.build import config as configs
-from atoll.build import history
+from atoll.build.arguments import argument_words
 from atoll.build.checks import undefined_variables, workdir_is_relative
+from atoll.build.copying import missing_ways, owner_of
 from atoll.build.copystep import absolute, copy_files
 from atoll.build.newlayer import layer_of
 from atoll.build.running import run
@@ -53,24 +54,27 @@ async def _metadata(site: Site, state: State, instruction: Instruction) -> State
     changed, text = configs.apply(state.config, instruction, site.build.expander(state))
     if instruction.name == "ENTRYPOINT" and not state.has_own_cmd:
         changed.pop("Cmd", None)  # the base image's CMD was meant for the base image's entrypoint
-    comment = history.of_metadata(instruction, state.config, changed, text)
+    if instruction.name == "CMD" and site.build.options.like_buildkit:
+        changed["ArgsEscaped"] = True  # of no consequence but on Windows, and in the configuration's digest
+    told = site.build.history.metadata(instruction, state.config, changed, text)
     # The configuration itself, since words can be read two ways: ENV A="1 B=2" is not ENV A=1 B=2.
     entry, _ = await site.build.entry(state, [instruction.name, changed], instruction, site.voice)
     done = replace(state, has_own_cmd=state.has_own_cmd or instruction.name == "CMD")
-    return done.after(entry.key, entry.created, comment, config=changed)
+    return done.after(entry.key, entry.created, told, config=changed)
 
 
 async def _maintainer(site: Site, state: State, instruction: Instruction) -> State:
-    comment = history.comment(state.config, f" MAINTAINER {instruction.text}")
+    told = site.build.history.metadata(instruction, state.config, state.config, instruction.text)
     entry, _ = await site.build.entry(state, ["MAINTAINER", instruction.text], instruction, site.voice)
-    return replace(state, author=instruction.text).after(entry.key, entry.created, comment)
+    return replace(state, author=instruction.text).after(entry.key, entry.created, told)
 
 
 async def _arg(site: Site, state: State, instruction: Instruction) -> State:
     arguments = site.build.arguments.declared(instruction, state.arguments, state.environment)
+    names = [name for name, _ in argument_words(instruction, site.build.expander(replace(state, arguments=arguments)))]
     entry, _ = await site.build.entry(state, ["ARG", instruction.text], instruction, site.voice)
-    comment = history.comment(state.config, f" ARG {instruction.text}")
-    return replace(state, arguments=arguments).after(entry.key, entry.created, comment)
+    done = replace(state, arguments=arguments, asked=tuple(dict.fromkeys((*state.asked, *names))))
+    return done.after(entry.key, entry.created, site.build.history.argument(instruction, done, names))
 
 
 async def _workdir(site: Site, state: State, instruction: Instruction) -> State:
@@ -79,27 +83,37 @@ async def _workdir(site: Site, state: State, instruction: Instruction) -> State:
     site.warn(workdir_is_relative(instruction, word, is_known=bool(state.config.get("WorkingDir"))))
     path = absolute(word, state.config).rstrip("/") or "/"
     lowers = build.lowers(state.layers)
+    like_buildkit = build.options.like_buildkit
+    owner = state.config.get("User") or "" if like_buildkit else ""  # the classic builder's directories are root's
 
     async def make() -> Layer | None:
-        directory = await in_thread(lambda: _made(path, lowers, build.shop.scratch, build.begun_ns))
+        directory = await in_thread(lambda: _made(path, owner, lowers, build.shop.scratch, build.begun_ns))
+        if directory is None and like_buildkit and path != "/":
+            directory = await in_thread(lambda: layer_of([], (), build.shop.scratch, build.begun_ns))
         return await build.commit(directory, state) if directory is not None else None
 
-    entry, layer = await build.entry(state, ["WORKDIR", path], instruction, site.voice, make)
-    comment = history.comment(state.config, f"WORKDIR {path}")
-    return state.after(entry.key, entry.created, comment, layer, {**state.config, "WorkingDir": path})
+    what = ["WORKDIR", path, like_buildkit, owner] if like_buildkit else ["WORKDIR", path]
+    entry, layer = await build.entry(state, what, instruction, site.voice, make)
+    told = build.history.workdir(state.config, path)
+    return state.after(entry.key, entry.created, told, layer, {**state.config, "WorkingDir": path})
 
 
-def _made(path: str, lowers: tuple[Path, ...], scratch: Path, now_ns: int) -> Path | None:
-    """A layer with the directory; None where it is there, links followed. Blocks. Raises InvalidInput where a file stands there."""
+def _made(path: str, owner: str, lowers: tuple[Path, ...], scratch: Path, now_ns: int) -> Path | None:
+    """A layer with the directory, and those on the way to it; None where it is there, links followed. Blocks.
+
+    Raises InvalidInput where a file stands there, or OWNER is nobody the stage knows.
+    """
     target = path.strip("/")
-    if lowers:
-        with merged_tree(lowers, "the stage") as below:
+    with ExitStack() as stack:
+        below = stack.enter_context(merged_tree(lowers, "the stage")) if lowers else None
+        if below is not None:
             target = below.follow(path)
-            if not target or below.exists(target):
-                if target and not below.is_directory(target):
-                    raise InvalidInput(f"cannot make the working directory {path}: {posixpath.join('/', target)} is a file")
-                return None
-    return layer_of([(target, Kind.DIRECTORY)], lowers, scratch, now_ns) if target else None
+            if target and below.exists(target) and not below.is_directory(target):
+                raise InvalidInput(f"cannot make the working directory {path}: {posixpath.join('/', target)} is a file")
+        ways = missing_ways(below, target)
+        if not ways:
+            return None
+        return layer_of([(way, Kind.DIRECTORY) for way in ways], lowers, scratch, now_ns, owner_of(owner, below))
 
 
 @contextmanager

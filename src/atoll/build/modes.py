@@ -17,10 +17,15 @@ SHIFTS = {"u": 6, "g": 3, "o": 0}
 SPECIAL = {"u": 0o4000, "g": 0o2000, "o": 0o1000}
 
 
+def octal_mode(text: str) -> int | None:
+    """None for what is none."""
+    return int(text, 8) if re.fullmatch(r"[0-7]{1,5}", text) and int(text, 8) <= MODE_MAX else None
+
+
 def read_mode(text: str) -> Change:
     """Raises InvalidInput."""
-    if re.fullmatch(r"[0-7]{1,5}", text) and int(text, 8) <= MODE_MAX:
-        wanted = int(text, 8)
+    wanted = octal_mode(text)
+    if wanted is not None:
         return lambda _mode, _is_directory: wanted
     clauses = [CLAUSE.match(part) for part in text.split(",")]
     if not all(clauses) or not text:

@@ -32,11 +32,13 @@ def new_layer(scratch: Path) -> Iterator[tuple[Path, int]]:
         raise
 
 
-def layer_of(paths: Sequence[tuple[str, Kind]], lowers: Sequence[Path], scratch: Path, now_ns: int) -> Path:
-    """A layer of empty directories and files; the directories on the way to them look as they do in LOWERS, top first. Blocks."""
+def layer_of(
+    paths: Sequence[tuple[str, Kind]], lowers: Sequence[Path], scratch: Path, now_ns: int, owner: tuple[int, int] = (0, 0)
+) -> Path:
+    """A layer of empty directories and files of OWNER's; directories on the way to them look as they do in LOWERS, top first. Blocks."""
     with new_layer(scratch) as (directory, root), Extractor(root, Policy(), lowers) as extractor:
         for path, kind in paths:
-            extractor.add(Entry(os.fsencode(path), kind, DIRECTORY_MODE, 0, 0, 0, now_ns), iter(()))
+            extractor.add(Entry(os.fsencode(path), kind, DIRECTORY_MODE, *owner, 0, now_ns), iter(()))
         extractor.finish()
     return directory
 

@@ -12,7 +12,8 @@ class Options:
     """`arguments` are --build-arg values (None: named without a value). `limits` are HostConfig fields for RUN steps.
 
     `remote` is where the context is fetched from, "" where the client sends it. `contexts` are named contexts: what stands for a stage or
-    an image of that name. `uncached` are the stages that --no-cache-filter names.
+    an image of that name. `uncached` are the stages that --no-cache-filter names. The image is as BuildKit makes it where `like_buildkit`
+    is set, as the classic builder does otherwise.
     """
 
     dockerfile: str = "Dockerfile"
@@ -29,3 +30,4 @@ class Options:
     pull: bool = False
     quiet: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
+    like_buildkit: bool = False

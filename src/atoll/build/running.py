@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from atoll.build import config as configs
-from atoll.build import history
 from atoll.build.clientmounts import Given, give
 from atoll.build.executor import Step
 from atoll.build.mounting import Found, find, realise, script, with_places
@@ -27,11 +26,12 @@ NETWORKS = frozenset({"default", "none", "host"})
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """The words to run. `program` is a here-document that stands at words[0], "" for none."""
+    """The words to run. `program` is a here-document that stands at `place`, "" for none."""
 
     words: Sequence[str]
     network: str
     program: str = ""
+    place: str = ""
 
 
 async def run(site: Site, state: State, instruction: Instruction) -> State:
@@ -47,7 +47,7 @@ async def run(site: Site, state: State, instruction: Instruction) -> State:
             return await _make(site, state, command, found)
 
         entry, layer = await build.entry(state, what, instruction, site.voice, make)
-    return state.after(entry.key, entry.created, history.of_run(command.words, state.declared), layer)
+    return state.after(entry.key, entry.created, build.history.run(command.words, state), layer)
 
 
 def read_command(site: Site, state: State, instruction: Instruction) -> Command:
@@ -56,7 +56,8 @@ def read_command(site: Site, state: State, instruction: Instruction) -> Command:
     if instruction.words is None and len(instruction.heredocs) == 1 and ALONE.match(instruction.text):
         (heredoc,) = instruction.heredocs
         if heredoc.content.startswith("#!"):
-            return Command([posixpath.join(SCRIPTS, posixpath.basename(heredoc.name))], network, heredoc.content)
+            place = posixpath.join(SCRIPTS, posixpath.basename(heredoc.name))
+            return Command([*configs.shell(state.config), place], network, heredoc.content, place)
         return Command([*configs.shell(state.config), heredoc.content], network)
     return Command(configs.command(state.config, instruction), network)
 
@@ -86,7 +87,7 @@ async def _make(site: Site, state: State, command: Command, found: Sequence[Foun
                 await give(site, stack, one.mount, given)
         mounts = given.mounts
         if command.program:
-            mounts.append(stack.enter_context(script(command.words[0], command.program, build.shop.scratch)))
+            mounts.append(stack.enter_context(script(command.place, command.program, build.shop.scratch)))
         layers = await with_places(build, state, mounts)
         step = Step(command.words, state.config, layers, environment, command.network, build.options.limits, mounts, given.secrets)
         output = voice.output()

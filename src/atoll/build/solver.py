@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 
-from atoll.build import contexts, history, state
+from atoll.build import contexts, state
 from atoll.build.instructions import at, perform
 from atoll.build.parser import parse_trigger
 from atoll.build.plan import Plan
@@ -110,7 +110,7 @@ class Solver:
             # ARGs come along; a CMD of the stage before counts as inherited, as that of an image would.
             return replace(await self._result(earlier), has_own_cmd=False)
         if base.lower() == SCRATCH:
-            return state.of_nothing()
+            return state.of_nothing({"WorkingDir": "/"} if self._build.options.like_buildkit else {})
         platform = Expander(self._build.arguments.globals, self._build.escape).word(stage.platform) or self._build.options.platform
         return state.of_image(await self._base_image(base, platform, voice))
 
@@ -144,20 +144,23 @@ class Solver:
         return image or await shop.executor.pull(reference, platform or None, voice.progress)
 
     async def _labels(self, site: Site, done: State) -> State:
-        """--label: as one more instruction at the end."""
+        """--label: as one more instruction at the end; with BuildKit part of the result, and no step."""
         labels = self._build.options.labels
+        config = {**done.config, "Labels": {**(done.config.get("Labels") or {}), **labels}}
+        if self._build.options.like_buildkit:
+            return replace(done, config=config, image=None)
         text = " ".join(f"{name}={value}" for name, value in sorted(labels.items()))
         instruction = Instruction("LABEL", text, 0)
         site.voice.step(instruction)
-        config = {**done.config, "Labels": {**(done.config.get("Labels") or {}), **labels}}
         entry, _ = await self._build.entry(done, ["LABEL", dict(labels)], instruction, site.voice)
-        done = done.after(entry.key, entry.created, history.comment(done.config, f" LABEL {text}"), config=config)
+        told = self._build.history.metadata(instruction, done.config, config, text)
+        done = done.after(entry.key, entry.created, told, config=config)
         site.voice.now(done.image_id)
         return done
 
     def _image(self, done: State) -> Built:
         images, tags = self._build.shop.images, self._build.options.tags
-        if done.image is None:
+        if done.image is None or self._build.options.like_buildkit:  # with BuildKit a configuration is always its own
             is_new = images.find(done.image_id) is None
             return Built(images.create_image(done.document, done.layers, tags=tags), is_new)
         for tag in tags:

@@ -18,7 +18,10 @@ SHORT = 12
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """`key` stands for all of it. `image` is set while the state is an image that was not built on; `is_fresh` asks for steps anew."""
+    """`key` stands for all of it. `image` is set while the state is an image that was not built on; `is_fresh` asks for steps anew.
+
+    `asked` are the names that ARGs have declared, in order, whether or not they have a value in `arguments`.
+    """
 
     key: str
     config: Config
@@ -28,6 +31,7 @@ class State:
     author: str = ""
     image: Image | None = None
     arguments: Mapping[str, str] = field(default_factory=dict)
+    asked: tuple[str, ...] = ()
     has_own_cmd: bool = False
     is_fresh: bool = False
 
@@ -63,9 +67,11 @@ class State:
         document = new_config(self.document, [layer.diff_id for layer in self.layers])
         return f"sha256:{hashlib.sha256(document).hexdigest()}"
 
-    def after(self, key: str, created: str, comment: str, layer: Layer | None = None, config: Config | None = None) -> State:
-        """The state a step leads to; COMMENT is how the image's history tells of it."""
-        step: dict[str, Any] = {"created": created, "created_by": comment}
+    def after(
+        self, key: str, created: str, told: Mapping[str, str] | None, layer: Layer | None = None, config: Config | None = None
+    ) -> State:
+        """The state a step leads to; TOLD is what the image's history says of it beside its time, None for nothing."""
+        step: dict[str, Any] = {"created": created, **(told or {})}
         if layer is None:
             step["empty_layer"] = True
         return replace(
@@ -73,7 +79,7 @@ class State:
             key=key,
             config=self.config if config is None else config,
             layers=self.layers if layer is None else (*self.layers, layer),
-            history=(*self.history, step),
+            history=self.history if told is None else (*self.history, step),
             created=created,
             image=None,
         )
@@ -94,8 +100,8 @@ def of_image(image: Image) -> State:
     )
 
 
-def of_nothing() -> State:
-    return State(key_of(SCRATCH), _with_path({}))
+def of_nothing(config: Config) -> State:
+    return State(key_of(SCRATCH), _with_path(config))
 
 
 def _with_path(config: Config) -> Config:

@@ -19,6 +19,7 @@ from atoll.build.cache import Cache, Entry, key_of
 from atoll.build.cachemounts import CacheMounts
 from atoll.build.client import Client
 from atoll.build.executor import Executor
+from atoll.build.history import BuildKit, Classic, History
 from atoll.build.ignore import Ignore
 from atoll.build.keptcontexts import KeptContexts
 from atoll.build.newlayer import clamp_times
@@ -88,6 +89,10 @@ class Build:
     def now(self) -> str:
         """The time that steps and image bear: of the build's own choosing, where it is to be reproducible."""
         return units.timestamp(None if self.epoch is None else self.epoch * units.NS)
+
+    @property
+    def history(self) -> History:
+        return BuildKit() if self.options.like_buildkit else Classic()
 
     def expander(self, state: State) -> Expander:
         return Expander(state.variables, self.escape)

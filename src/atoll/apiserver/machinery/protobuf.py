@@ -22,7 +22,7 @@ import orjson
 
 from atoll.apiserver.machinery import statuses
 from atoll.errors import StatusError
-from atoll.units import NS, timestamp_micro, timestamp_seconds
+from atoll.units import NS, format_duration, timestamp_micro, timestamp_seconds
 
 MAGIC = b"k8s\0"
 DEPTH_MAX = 200
@@ -119,7 +119,7 @@ def _value(table: _Table, what: int | str, wire: int, raw: Any, depth: int) -> A
         case "microtime":
             return timestamp_micro(_signed(parts.get(1, 0)) * NS + _signed(parts.get(2, 0))) if parts else None
         case "duration":
-            return _go_duration(_signed(parts.get(1, 0)))
+            return format_duration(_signed(parts.get(1, 0)))
         case "json":
             return orjson.loads(parts[1]) if parts.get(1) else None
         case "items":
@@ -170,20 +170,6 @@ def _packed(data: memoryview, what: int | str) -> Iterator[int | bool]:
 
 def _signed(value: int) -> int:
     return value - 2 * _SIGN if value & _SIGN else value
-
-
-def _go_duration(ns: int) -> str:
-    """As time.Duration prints: 1h0m0s, 1.5s, 200ms; 0s for none."""
-    if ns == 0:
-        return "0s"
-    sign, ns = ("-", -ns) if ns < 0 else ("", ns)
-    for unit, size in (("ns", 1), ("µs", 1_000), ("ms", 1_000_000)):
-        if ns < size * 1_000:
-            return f"{sign}{ns / size:g}{unit}"
-    minutes, rest = divmod(ns, 60 * NS)
-    hours, minutes = divmod(minutes, 60)
-    seconds = f"{rest / NS:.9f}".rstrip("0").rstrip(".") + "s"
-    return sign + (f"{hours}h{minutes}m{seconds}" if hours else f"{minutes}m{seconds}" if minutes else seconds)
 
 
 def _bad(why: str) -> StatusError:

@@ -66,6 +66,7 @@ def read_options(attributes: Mapping[str, str]) -> Options:
         uncached=tuple(name.strip().lower() for name in (no_cache or "").split(",") if name.strip()),
         pull=attributes.get("image-resolve-mode") == PULL,
         limits=_limits(attributes),
+        like_buildkit=True,
     )
 
 

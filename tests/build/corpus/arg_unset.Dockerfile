@@ -1,0 +1,6 @@
+FROM busybox
+ARG NONE
+ARG TWICE=1
+ARG TWICE=2 MORE
+ENV MORE=env
+RUN echo "$NONE-$TWICE-$MORE" > /out

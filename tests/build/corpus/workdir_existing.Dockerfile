@@ -1,0 +1,7 @@
+FROM busybox
+WORKDIR /bin
+USER nobody
+WORKDIR /
+WORKDIR /tmp
+USER 7
+WORKDIR made/here
