@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import os
 import shutil
 import socket
 import stat
 import subprocess
+import weakref
 
 import pytest
 from http_tools import exchange, serving, statuses
 
 from atoll.errors import InUse, InvalidInput
-from atoll.http import Client, Disconnected, Limits, Response, Router, Server, json_response
+from atoll.http import Client, Disconnected, Headers, Limits, Response, Router, Server, json_response
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 
@@ -585,3 +587,30 @@ def test_docker_exec_carries_stdin_to_its_end_and_the_exit_code(instance):
             assert process.returncode == 9
 
     asyncio.run(main())
+
+
+def test_an_answered_request_leaves_nothing_to_the_garbage_collector():
+    seen = []
+
+    class Watched(Headers):
+        """One that can be referred to weakly."""
+
+    async def handler(request):
+        await request.body()
+        held = Watched()
+        request.headers = held
+        seen.append(weakref.ref(held))
+        return Response(200, (), b"ok")
+
+    async def main():
+        async with serving(handler) as port, Client(f"http://127.0.0.1:{port}") as client:
+            for _ in range(2):
+                response = await client.request("POST", "/", (), b"ab")
+                assert await response.read() == b"ok"
+            return [reference() for reference in seen]
+
+    gc.disable()
+    try:
+        assert asyncio.run(main()) == [None, None]
+    finally:
+        gc.enable()

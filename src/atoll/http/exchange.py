@@ -1,7 +1,8 @@
 """One request's way through its handler to its response.
 
-Made anew for every request, so nothing of one can leak into the next. Errors of the handler end here: before the response has begun they
-become one (`on_error`); after that, cutting the connection is the only way left to tell the client.
+Made anew for every request, so nothing of one can leak into the next. The request knows its exchange, and not the other way round: a cycle
+for each request would be left to the garbage collector. Errors of the handler end here: before the response has begun they become one
+(`on_error`); after that, cutting the connection is the only way left to tell the client.
 
 The handler is not cancelled when its client goes: half a `docker create` must not happen. It is told (`wait_disconnected`), its reads and
 writes raise Disconnected, and an iterator body is cancelled.
@@ -48,8 +49,8 @@ class Exchange:
     """A request, what its body still owes, and its response. Implements request.Exchange."""
 
     __slots__ = (
-        "_connection", "_continue_due", "_eof_waiters", "_is_http10", "_iterating", "_writer",
-        "inbox", "keep_alive", "limits", "request", "responded", "stream",
+        "_connection", "_continue_due", "_eof_waiters", "_headers", "_is_http10", "_iterating", "_method", "_target", "_writer",
+        "inbox", "keep_alive", "limits", "responded", "stream",
     )  # fmt: skip
 
     def __init__(self, connection: HttpConnection) -> None:
@@ -65,7 +66,9 @@ class Exchange:
         self._writer: ResponseWriter | None = None
         self._iterating: asyncio.Task[None] | None = None  # the task that sends an iterator body
         self._eof_waiters: list[asyncio.Future[None]] | None = None
-        self.request = Request(parser.method, parser.target, Headers(parser.pairs), connection.peer, self)
+        self._method = parser.method
+        self._target = parser.target
+        self._headers = Headers(parser.pairs)
 
     @property
     def body_complete(self) -> bool:
@@ -76,7 +79,7 @@ class Exchange:
     async def run(self, handler: Handler) -> None:
         """Call the handler and send what it returns."""
         connection = self._connection
-        request = self.request
+        request = Request(self._method, self._target, self._headers, connection.peer, self)
         try:
             response = await handler(request)
             if response is not None:
@@ -102,7 +105,7 @@ class Exchange:
             elif self.inbox is not None and self.inbox.error is error:
                 connection.refuse(400, str(error))
             else:
-                await self._send_error(error)
+                await self._send_error(request, error)
 
     def hang_up(self) -> None:
         """The client has ended its direction, or the connection is lost."""
@@ -119,8 +122,7 @@ class Exchange:
         if self._iterating is not None:
             self._iterating.cancel()
 
-    async def _send_error(self, error: Exception) -> None:
-        request = self.request
+    async def _send_error(self, request: Request, error: Exception) -> None:
         try:
             await self._send(self._connection.owner.on_error(request, error))
         except Exception:
@@ -136,7 +138,7 @@ class Exchange:
         if self.responded:
             raise RuntimeError("the handler returned a response after it had begun another")
         connection = self._connection
-        silent = self.request.method == "HEAD" or response.status in BODILESS
+        silent = self._method == "HEAD" or response.status in BODILESS
         head = self._encode_head(response, len(body), silent=silent)
         if connection.lost:
             return
@@ -170,7 +172,7 @@ class Exchange:
         task = asyncio.current_task()
         try:
             writer = self.start(response.status, response.headers)
-            if self.request.method == "HEAD" or response.status in BODILESS:
+            if self._method == "HEAD" or response.status in BODILESS:
                 return
             if connection.eof:
                 raise Disconnected("the client closed the connection")
@@ -234,7 +236,7 @@ class Exchange:
             raise RuntimeError("this request has its response already")
         response = Response(status, headers)
         declared = next((int(value) for name, value in response.headers if name.lower() == "content-length"), None)
-        silent = self.request.method == "HEAD" or status in BODILESS
+        silent = self._method == "HEAD" or status in BODILESS
         chunked = declared is None and not self._is_http10 and status not in BODILESS
         if declared is None and not chunked and not silent:
             self.keep_alive = False  # HTTP/1.0: the end of the connection ends the body
@@ -255,7 +257,7 @@ class Exchange:
             if "connection" not in names:
                 head += b"Connection: Upgrade\r\n"
             if "upgrade" not in names:
-                head += encode_headers((("Upgrade", self.request.upgrade_token or ""),))[0]
+                head += encode_headers((("Upgrade", self._headers.get("upgrade") or ""),))[0]
         connection.send(head + b"\r\n")
         self.responded = True
         self.keep_alive = False
