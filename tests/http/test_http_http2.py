@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from h2.config import H2Configuration
 from h2.connection import H2Connection
+from hyperframe.frame import DataFrame
 
 from atoll.http import Disconnected, from_socket
 from atoll.http.http2 import STREAM_WINDOW, Http2
@@ -153,3 +154,8 @@ def test_more_streams_than_allowed_end_it():
 def _nonblocking(sock):
     sock.setblocking(False)
     return sock
+
+
+def test_frames_are_not_dumped_for_a_trace():
+    """h2 words each frame it receives, whether or not anybody reads it: of the body it must say no more than its size."""
+    assert repr(DataFrame(1, b"x" * 1000)).endswith(": 1000 bytes")
