@@ -128,10 +128,39 @@ def test_a_full_range_is_told_and_another_one_may_be_added(tmp_path):
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("resource", "name", "spec", "told"),
+    [
+        (SERVICE_CIDRS, "x", {}, "spec.cidrs: Required value: at least one CIDR required"),
+        (SERVICE_CIDRS, "x", {"cidrs": ["10.0.0.1/8"]}, "must be a valid CIDR value"),
+        (SERVICE_CIDRS, "x", {"cidrs": ["10.0.0.0/24", "10.0.1.0/24"]}, "may specify no more than one IP for each IP family"),
+        (SERVICE_CIDRS, "x", {"cidrs": ["10.0.0.0/24", "fd00::/64", "fd01::/64"]}, "may only hold up to 2 values"),
+        (IP_ADDRESSES, "nine", {"parentRef": {"resource": "services", "name": "a"}}, "must be a valid IP address"),
+        (IP_ADDRESSES, "fd00::0", {"parentRef": {"resource": "services", "name": "a"}}, "must be in canonical form (fd00::)"),
+        (IP_ADDRESSES, "10.96.0.9", {}, "spec.parentRef: Required value"),
+        (IP_ADDRESSES, "10.96.0.9", {"parentRef": {"name": "a"}}, "spec.parentRef.resource: Required value"),
+    ],
+)
+def test_ranges_and_addresses_that_are_none(shared, resource, name, spec, told):
+    error = shared(resource, {"metadata": {"name": name}, "spec": spec})
+    assert (error.code, told in error.message) == (422, True), error.message
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """How a server refuses a new object."""
+    runner = asyncio.Runner()
+    server = ApiServer(ApiServerConfig(store=tmp_path_factory.mktemp("shared") / "s.db"))
+    runner.run(server.start())
+    yield lambda resource, obj: runner.run(refused(InProcessClient(server).create(resource, obj)))
+    runner.run(server.close())
+    runner.close()
+
+
 def test_a_restart_mends_what_a_kill_left(tmp_path):
     async def left_behind(client):
         """As by kill -9: a claim without its service, a service without its claims (as older stores have them)."""
-        made = await client.create(SERVICES, service("a", type="NodePort"), "default")
+        made = await client.create(SERVICES, service("a", type="NodePort", ports=[{"port": 1, "nodePort": 30_000}]), "default")
         claims = claims_of(client)
         for what in ("10.96.0.7", ("TCP", 30_007), ("UDP", 30_007)):
             assert await claims.make(what, {"metadata": {"namespace": "default", "name": "never"}}) is not None

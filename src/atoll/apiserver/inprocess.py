@@ -1,7 +1,8 @@
 """The API for parts in the same process: the shape of `atoll.client.Client`, without sockets and without encoding.
 
 What it hands out from get, list and watch are the stored objects themselves, shared by all: copy before you change one. What it is given is
-copied on the way in.
+copied on the way in. Custom resources that a webhook converts are handed out as they are stored: what runs here reads their metadata alone,
+and must go on where the webhook does not.
 """
 
 from __future__ import annotations

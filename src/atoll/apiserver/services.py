@@ -14,6 +14,7 @@ from atoll.apiserver.core import Core
 from atoll.errors import Unavailable
 
 SERVICE_LABEL = "kubernetes.io/service-name"
+_ADDRESS_TYPES = ("IPv4", "IPv6")  # a host's name (FQDN) would lead wherever its owner likes
 _RANDOM = random.SystemRandom()
 
 Lack = Literal["", "service", "type", "port", "slices", "addresses"]
@@ -41,7 +42,9 @@ def backends(core: Core, namespace: str, name: str, port: int) -> Backends:
     kind = core.registry.get("discovery.k8s.io", "v1", "endpointslices")
     assert kind is not None
     slices = [
-        item.obj for item in core.cacher(kind).in_order(namespace) if (item.obj["metadata"].get("labels") or {}).get(SERVICE_LABEL) == name
+        item.obj
+        for item in core.cacher(kind).in_order(namespace)
+        if (item.obj["metadata"].get("labels") or {}).get(SERVICE_LABEL) == name and item.obj.get("addressType") in _ADDRESS_TYPES
     ]
     if not slices:
         return Backends("slices", (), port_name)

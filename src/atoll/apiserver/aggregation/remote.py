@@ -25,6 +25,7 @@ from atoll.http import Client, Request, Response
 
 AGGREGATOR = User("system:kube-aggregator", (MASTERS,))
 CLIENTS_MAX = 64  # endpoints with open connections; beyond, those that came first are let go
+_OWN = ("x-remote-", "x-forwarded-for")  # said by us alone
 _IN_NAMES = "!#$&'*+^`|"  # what may stand in a header's name beside what quote() leaves alone (RFC 9110, 5.6.2), but for %
 
 
@@ -55,7 +56,7 @@ class Remote:
         if not self.is_available:
             told = next((f": {each.get('reason')}: {each.get('message')}" for each in self.conditions if each["type"] == "Available"), "")
             raise statuses.unavailable(f"service unavailable: the APIService {self.name} is not available{told}")
-        headers = [(name, value) for name, value in carried(request) if not name.lower().startswith("x-remote-")]
+        headers = [(name, value) for name, value in carried(request) if not name.lower().startswith(_OWN)]
         try:
             client = await self._client()
             return await pass_on(client, request, request.target, [*headers, *identity(user), *_forwarded(request)])

@@ -16,8 +16,10 @@ _GROUP_PRIORITY_MAX, _VERSION_PRIORITY_MAX = 20_000, 1_000
 
 
 def local_condition(now: str) -> Object:
+    """`now` may be empty."""
     message = "Local APIServices are always available"
-    return {"type": "Available", "status": "True", "reason": "Local", "message": message, "lastTransitionTime": now}
+    condition = {"type": "Available", "status": "True", "reason": "Local", "message": message}
+    return {**condition, "lastTransitionTime": now} if now else condition
 
 
 class APIServiceRules(Rules):
@@ -31,7 +33,7 @@ class APIServiceRules(Rules):
 
     def initial_status(self, obj: ReadOnly) -> Object:
         local = not (obj.get("spec") or {}).get("service")
-        return {"conditions": [local_condition(obj["metadata"]["creationTimestamp"])]} if local else {}
+        return {"conditions": [local_condition(obj["metadata"].get("creationTimestamp") or "")]} if local else {}
 
     def check(self, obj: ReadOnly, causes: Causes) -> None:
         spec, name = obj.get("spec") or {}, obj["metadata"].get("name") or ""

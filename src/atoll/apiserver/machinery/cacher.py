@@ -212,6 +212,8 @@ class Cacher:
     def reread(self, kind: Kind) -> None:
         """The kind's schema has changed: what is stored is read by the new one."""
         self.kind = kind
+        for event in self._ring:
+            event.encoded.clear()
         for item in list(self._items.values()):
             stored = self._as_stored.pop(item.key, None)
             is_own = item.obj["apiVersion"] == kind.api_version
