@@ -80,9 +80,11 @@ def plan(stateful_set: Object, pods: Mapping[int, Object], update_revision: str,
         if ordered:
             made.delete += made.recreate
             return made
+    ill = min((each for each, pod in pods.items() if not healthy(pod)), default=None)
     for ordinal in sorted((each for each in pods if each not in wanted), reverse=True):
         pod = pods[ordinal]
-        if not is_deleting(pod):
+        # One that is ill may go, unless one before it is ill too: then something is wrong, and the set holds still.
+        if not is_deleting(pod) and not (ordered and not healthy(pod) and ordinal != ill):
             made.delete.append(pod)
         if ordered:
             break
