@@ -52,8 +52,8 @@ def _size_alone(frame: Any) -> str:
     return f"{len(frame.data)} bytes"
 
 
-# h2 words every frame it receives for a trace that nobody reads, with a hex dump of the whole body: five times what the frame costs.
-DataFrame._body_repr = _size_alone  # type: ignore[method-assign]  # noqa: SLF001  the one hook hyperframe has for it
+# h2 words every frame it receives for a trace that nobody reads, with a hex dump of the whole body: more than the frame itself costs.
+DataFrame._body_repr = _size_alone  # type: ignore[assignment, method-assign]  # noqa: SLF001  the one hook hyperframe has for it
 
 
 class Http2:
