@@ -14,6 +14,7 @@ from atoll.client.factory import InformerFactory
 from atoll.client.protocol import Client
 from atoll.controllers.base import Config, Context, Controller
 from atoll.controllers.certificates.approving import CertificateApprovingController
+from atoll.controllers.certificates.bootstrapsigner import BootstrapSigner
 from atoll.controllers.certificates.cleaner import CertificateCleanerController, TokenCleanerController
 from atoll.controllers.certificates.signing import CertificateSigningController
 from atoll.controllers.clusterrole import ClusterRoleAggregation
@@ -71,6 +72,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     CertificateSigningController,
     CertificateCleanerController,
     TokenCleanerController,
+    BootstrapSigner,
 )
 
 

@@ -1,3 +1,3 @@
 """Certificate requests after they were made: approving those that kubelets make for themselves, signing what is approved, cleaning up; and
-the end of bootstrap tokens.
+what bootstrap tokens sign, and their end.
 """

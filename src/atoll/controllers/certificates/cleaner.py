@@ -81,13 +81,18 @@ class TokenCleanerController(Expiring):
     def ends_at(self, obj: Object) -> float | None:
         if obj.get("type") != TOKEN_TYPE or namespace_of(obj) != "kube-system":
             return None
-        encoded = (obj.get("data") or {}).get("expiration")
-        if not encoded:
-            return None
-        try:
-            return dt.datetime.fromisoformat(b64decode(encoded).decode()).timestamp()
-        except ValueError:
-            return 0.0  # upstream: a time that cannot be read has passed
+        return token_end(obj)
+
+
+def token_end(secret: Object) -> float | None:
+    """When a bootstrap token ends, where it says so."""
+    encoded = (secret.get("data") or {}).get("expiration")
+    if not encoded:
+        return None
+    try:
+        return dt.datetime.fromisoformat(b64decode(encoded).decode()).timestamp()
+    except ValueError:
+        return 0.0  # upstream: a time that cannot be read has passed
 
 
 def _expiry(encoded: str) -> float:
