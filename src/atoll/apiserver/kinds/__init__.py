@@ -58,6 +58,7 @@ _MODULES = {
     ("rbac.authorization.k8s.io", "RoleBinding"): "rbac:ROLE_BINDING",
     ("scheduling.k8s.io", "PriorityClass"): "priorityclass",
     ("storage.k8s.io", "CSIDriver"): "storage:CSI_DRIVER",
+    ("storage.k8s.io", "VolumeAttachment"): "storage:VOLUME_ATTACHMENT",
     ("storage.k8s.io", "StorageClass"): "storageclass",
 }
 

@@ -24,6 +24,9 @@ class EventRules(Rules):
     def extra_fields(self, obj: ReadOnly) -> dict[str, str]:
         involved = obj.get("involvedObject") or {}
         fields = {f"involvedObject.{name}": involved.get(name) or "" for name in _OBJECT_FIELDS}
+        # events.k8s.io calls them otherwise
+        fields |= {f"regarding.{name}": involved.get(name) or "" for name in _OBJECT_FIELDS}
+        fields["reportingController"] = obj.get("reportingComponent") or ""
         return {
             **fields,
             "reason": obj.get("reason") or "",

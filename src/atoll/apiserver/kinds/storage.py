@@ -1,8 +1,9 @@
-"""What CSI drivers say of themselves."""
+"""What CSI drivers say of themselves, and which volume is attached where."""
 
 from __future__ import annotations
 
-from atoll.apiserver.kinds.rules import Object, Rules
+from atoll.apiserver.kinds.causes import Causes
+from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
 
 _DEFAULTS = {
     "attachRequired": True,
@@ -23,4 +24,12 @@ class CSIDriverRules(Rules):
             spec["volumeLifecycleModes"] = ["Persistent"]
 
 
-CSI_DRIVER = CSIDriverRules()
+class VolumeAttachmentRules(Rules):
+    def initial_status(self, obj: ReadOnly) -> Object:
+        return {"attached": False}
+
+    def check_change(self, new: ReadOnly, old: ReadOnly, causes: Causes, subresource: str) -> None:
+        causes.immutable("spec", new.get("spec"), old.get("spec"))
+
+
+CSI_DRIVER, VOLUME_ATTACHMENT = CSIDriverRules(), VolumeAttachmentRules()
