@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from atoll.errors import InvalidInput, NotFound, NotSupported
 
 
@@ -60,6 +58,8 @@ def _load_pair(context: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
 
 def load(path: Path, context: str | None = None) -> Access:
     """The named context, or the current one. Raises NotFound, InvalidInput, NotSupported, each naming the file."""
+    import yaml  # a node and an API server know this module, but read no such file
+
     try:
         document = yaml.safe_load(path.read_text())
     except FileNotFoundError:

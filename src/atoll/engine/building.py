@@ -17,7 +17,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from atoll.build.client import SOCKET
 from atoll.build.executor import Bind, Memory, Merged, Output, Ran, Secret, Step, StepMount, credentials
 from atoll.engine.containers.changes import OURS
 from atoll.engine.containers.containers import Containers
@@ -172,7 +171,11 @@ class BuildExecutor:
         await asyncio.to_thread(self._unmount_leftovers)
 
     def _unmount_leftovers(self) -> None:
-        for place in self._mounts.iterdir() if self._mounts.is_dir() else ():
+        if not self._mounts.is_dir():
+            return
+        from atoll.build.client import SOCKET
+
+        for place in self._mounts.iterdir():
             with contextlib.suppress(SystemFailure):  # not mounted, or not yet
                 mounts.unmount(str(place), mounts.MNT_DETACH)
             (place / SOCKET).unlink(missing_ok=True)

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from atoll.build.builder import Builder
 from atoll.config import Instance
 from atoll.engine.building import BuildExecutor
 from atoll.engine.containers.changes import Changes
@@ -30,6 +31,9 @@ from atoll.network import Network, Networks
 from atoll.runtime import Runtime
 from atoll.runtime.trust import Trust, host_trust
 from atoll.volumes import Volumes
+
+if TYPE_CHECKING:
+    from atoll.build.builder import Builder
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +72,19 @@ class Engine:
         self.containers = Containers(self.services)
         self.changes = Changes(self.services, self.containers.lifecycle)
         self.exec = Execs(self.services)
-        executor = self._executor = BuildExecutor(self.services, self.containers)
-        self.builder = Builder(instance.home / "build", instance.content / "tmp", self.images, executor)
+        self._executor = BuildExecutor(self.services, self.containers)
         self._watcher: asyncio.Task[None] | None = None
         self.router = Router()
         from atoll.engine.routes import add_routes
 
         add_routes(self.router, self)
+
+    @cached_property
+    def builder(self) -> Builder:
+        """Loaded with the first build: many engines never see one."""
+        from atoll.build.builder import Builder
+
+        return Builder(self.instance.home / "build", self.instance.content / "tmp", self.images, self._executor)
 
     async def start(self) -> None:
         """Opens the state and connects the keeper; finishes or undoes what was cut short; starts what policies say."""
@@ -102,7 +112,8 @@ class Engine:
         await self.containers.lifecycle.close()
         await self.networks.close()
         await self.runtime.close()
-        self.builder.close()
+        if "builder" in self.__dict__:  # cached_property's place: it has been used
+            self.builder.close()
         self.images.close()
         self._database.close()
 

@@ -10,7 +10,6 @@ tlscacert, tlscert, tlskey     # files of PEM for tcp: whose clients are let in,
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +33,12 @@ class Settings:
     @classmethod
     def load(cls, path: Path) -> Settings:
         """Raises InvalidInput naming the file and the key that is wrong."""
+        if not path.exists():
+            return cls()
+        import tomllib
+
         try:
             raw = tomllib.loads(path.read_text())
-        except FileNotFoundError:
-            return cls()
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise InvalidInput(f"{path}: {error}") from error
         unknown = sorted(set(raw) - KEYS)

@@ -10,7 +10,6 @@ that the image or the user has set always wins. The engine (containers, exec) an
 
 from __future__ import annotations
 
-import configparser
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -121,9 +120,14 @@ def _pip_settings(env: Mapping[str, str], root: Path) -> dict[str, str]:
     home = env.get("HOME", "root").lstrip("/")
     settings: dict[str, str] = {}
     for name in _PIP_FILES:  # the later overrides the earlier, as pip reads them
+        path = root / name.format(home=home)
+        if not path.is_file():
+            continue
+        import configparser
+
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read(root / name.format(home=home))
+            parser.read(path)
         except (configparser.Error, UnicodeDecodeError):
             continue  # pip itself will complain of its file; a container must start all the same
         if parser.has_section("global"):

@@ -11,7 +11,6 @@ from atoll.engine.routes.containers import stream_type
 from atoll.engine.streams import DetachKeys, frames, parse_keys
 from atoll.errors import Conflict
 from atoll.http import Request, Router
-from atoll.http.websocket import accept
 
 if TYPE_CHECKING:
     from atoll.engine.engine import Engine
@@ -53,6 +52,8 @@ class Routes:
         if not query.flag("stream"):
             raise Conflict("attach by websocket needs stream=1")
         session = await self._containers.attach(ref, stdin=query.flag("stdin"), stdout=query.flag("stdout"), stderr=query.flag("stderr"))
+        from atoll.http.websocket import accept
+
         try:
             socket = await accept(request, ["binary"])
             with contextlib.suppress(ConnectionError):
