@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
 from apiserver_tools import KUBECTLS, Cluster, Kubectl
 from helm_tools import helm
+
+from atoll.client.resources import JOBS
 
 DEFINITION = """\
 apiVersion: apiextensions.k8s.io/v1
@@ -44,12 +48,33 @@ metadata:
     helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 data: {a: b}
 """
+# One of each moment, which stays; before those of an install comes a job, by its weight.
+TOLD = """\
+{{- range $hook := splitList " " "pre-install post-install pre-upgrade post-upgrade pre-rollback post-rollback pre-delete post-delete" }}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {{ $.Release.Name }}-{{ $hook }}
+  annotations: {helm.sh/hook: {{ $hook }}, helm.sh/hook-weight: "5", helm.sh/hook-delete-policy: before-hook-creation}
+data: {revision: {{ $.Release.Revision | quote }}}
+{{- end }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ .Release.Name }}-first
+  annotations: {helm.sh/hook: pre-install, helm.sh/hook-weight: "-5"}
+spec:
+  template: {spec: {restartPolicy: Never, containers: [{name: c, image: x}]}}
+"""
 CHART = {
     "Chart.yaml": "apiVersion: v2\nname: tiny\nversion: 0.1.0\n",
     "values.yaml": "size: 2\n",
     "crds/widgets.yaml": DEFINITION,
     "templates/widget.yaml": WIDGET % ("{{ .Release.Name }}", "{{ .Values.size }}"),
     "templates/hook.yaml": HOOK,
+    "templates/told.yaml": TOLD,
 }
 OPERATOR = """\
 import kopf
@@ -103,6 +128,21 @@ def kubectl(cluster):
     return Kubectl(KUBECTLS[-1], cluster.admin())
 
 
+def finish(cluster, name):
+    """Bring a job to its end, as the job controller would tell it, were there one."""
+    at = "2026-01-01T00:00:00Z"
+    conditions = [{"type": kind, "status": "True", "lastTransitionTime": at} for kind in ("SuccessCriteriaMet", "Complete")]
+    status = {"startTime": at, "completionTime": at, "succeeded": 1, "conditions": conditions}
+
+    async def finished():
+        async with asyncio.timeout(20):
+            while name not in [job["metadata"]["name"] for job in (await cluster.client.list(JOBS, "default"))["items"]]:
+                await asyncio.sleep(0.02)
+        await cluster.client.patch(JOBS, name, {"status": status}, "default", subresource="status")
+
+    cluster.run(finished())
+
+
 @pytest.mark.parametrize("major", [3, 4])
 def test_helm_installs_upgrades_rolls_back_and_uninstalls(cluster, kubectl, tmp_path, major):
     binary = helm(major)
@@ -117,16 +157,34 @@ def test_helm_installs_upgrades_rolls_back_and_uninstalls(cluster, kubectl, tmp_
     def size():
         return kubectl("get", "wd", "one", "-o", "jsonpath={.spec.size}")
 
-    assert "STATUS: deployed" in runs("install", "one", str(chart), "--timeout", "20s")
+    def version(kind, name):
+        return int(kubectl("get", kind, name, "-o", "jsonpath={.metadata.resourceVersion}"))
+
+    def hooks():
+        """Which moments have been, and the revision each was of."""
+        found = json.loads(kubectl("get", "cm", "-o", "json"))["items"]
+        return {each["metadata"]["name"].removeprefix("one-"): each["data"]["revision"] for each in found}
+
+    with ThreadPoolExecutor(1) as pool:
+        installing = pool.submit(runs, "install", "one", str(chart), "--timeout", "20s")
+        finish(cluster, "one-first")
+        assert "STATUS: deployed" in installing.result()
     assert size() == "2"
+    assert hooks() == {"pre-install": "1", "post-install": "1"}
+    assert version("job", "one-first") < version("cm", "one-pre-install") < version("wd", "one") < version("cm", "one-post-install")
     runs("upgrade", "one", str(chart), "--set", "size=5", "--timeout", "20s")
     assert size() == "5"
+    assert hooks() == {"pre-install": "1", "post-install": "1", "pre-upgrade": "2", "post-upgrade": "2"}
     assert "spec.size in body should be greater than or equal to 1" in runs.fails("upgrade", "one", str(chart), "--set", "size=0")
     runs("rollback", "one", "1", "--timeout", "20s")
     assert size() == "2"
     assert [entry["status"] for entry in json.loads(runs("history", "one", "-o", "json"))][-2:] == ["failed", "deployed"]
+    # The upgrade that failed got as far as its first hook; rolling back runs those of the revision it goes back to.
+    at_first = ("pre-install", "post-install", "pre-rollback", "post-rollback")
+    assert hooks() == {**dict.fromkeys(at_first, "1"), "pre-upgrade": "3", "post-upgrade": "2"}
     runs("uninstall", "one", "--timeout", "20s")
-    assert kubectl("get", "wd,cm,secrets", "-o", "name") == ""
+    assert {"pre-delete", "post-delete"} <= hooks().keys()  # what hooks have made stays
+    assert kubectl("get", "wd,secrets", "-o", "name") == ""
     assert "widgets.tiny.example.com" in kubectl("get", "crd", "-o", "name")
 
 
