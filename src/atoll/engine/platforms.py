@@ -1,4 +1,4 @@
-"""Platforms as clients write them: "linux/amd64", "linux/arm/v7", "amd64", or a JSON object."""
+"""Platforms as clients write them: "linux/amd64", "linux/arm/v7", "amd64", "linux", or a JSON object."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import orjson
 
 from atoll.errors import InvalidInput
 from atoll.images import Platform
+
+_SYSTEMS = frozenset(("linux", "windows", "darwin", "freebsd"))  # one word alone is an architecture but for these
 
 
 def platform_of(text: str | None) -> Platform | None:
@@ -22,5 +24,6 @@ def platform_of(text: str | None) -> Platform | None:
     if len(parts) > 3 or not all(parts):
         raise InvalidInput(f'"{text}" is an invalid platform: write os/architecture or os/architecture/variant')
     if len(parts) == 1:
-        return Platform("linux", parts[0])
+        here = Platform.of_host()
+        return Platform(parts[0], here.architecture, here.variant) if parts[0] in _SYSTEMS else Platform(here.os, parts[0])
     return Platform(parts[0], parts[1], parts[2] if len(parts) == 3 else "")

@@ -6,6 +6,7 @@ are that session's status.
 
 from __future__ import annotations
 
+import shutil
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ import orjson
 
 from atoll.build import executor
 from atoll.build.options import Options
+from atoll.engine.buildspace import unused_since
 from atoll.engine.credentials import stored_auths
+from atoll.engine.edge import integer
 from atoll.engine.filters import Filters
 from atoll.engine.names import new_id
 from atoll.engine.progress import Feed, stream_progress
@@ -87,13 +90,25 @@ class Routes:
         return None
 
     async def prune(self, request: Request) -> Response:
-        """Docker Engine API, BuildPrune. The filter `until` keeps what was used since."""
-        filters = Filters.parse(request.query.get("filters"))
+        """Docker Engine API, BuildPrune. The filter `until` keeps what was used since, the sizes what was used last."""
+        query = request.query
+        filters = Filters.parse(query.get("filters"))
         await request.body()
-        limits: dict[str, Any] = {}
+        moments = []
         if until := filters.one("until"):
-            limits["unused_since"] = time.time() - parse_duration(until) / 1e9
-        return json_response(await self._engine.builder.prune(**limits))
+            moments.append(time.time() - parse_duration(until) / 1e9)
+        sizes = {name: integer(query.get(name), name, 0) or 0 for name in ("reserved-space", "max-used-space", "min-free-space")}
+        reserved = sizes["reserved-space"] or integer(query.get("keep-storage"), "keep-storage", 0) or 0  # its name before API 1.48
+        spared = unused_since(
+            self._engine.builder.rows(),
+            reserved=reserved,
+            maximum=sizes["max-used-space"],
+            minimum_free=sizes["min-free-space"],
+            free=shutil.disk_usage(self._engine.instance.home).free,
+        )
+        if spared is not None:
+            moments.append(spared)
+        return json_response(await self._engine.builder.prune(unused_since=min(moments, default=None)))
 
 
 def read_options(query: Query) -> Options:

@@ -43,6 +43,10 @@ class Routes:
         self._check_platform(request, name)
         return json_response(self._images.history(name))
 
+    async def attestations(self, request: Request, name: str) -> Response:
+        self._check_platform(request, name)
+        raise NotSupported(f"image {self._images.resolve(name).id} has no attestations: images here are kept without")
+
     def _check_platform(self, request: Request, name: str) -> None:
         wanted = platform_of(request.query.get("platform"))
         if wanted is not None:
@@ -104,5 +108,6 @@ def add_routes(router: Router, engine: Engine) -> None:
     router.add("POST", "/images/prune", routes.prune)
     router.add("GET", "/images/{name:path}/json", routes.inspect)
     router.add("GET", "/images/{name:path}/history", routes.history)
+    router.add("GET", "/images/{name:path}/attestations", routes.attestations)
     router.add("POST", "/images/{name:path}/tag", routes.tag)
     router.add("DELETE", "/images/{name:path}", routes.delete)

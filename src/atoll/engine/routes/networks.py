@@ -25,6 +25,8 @@ class Routes:
         return json_response(self._networks.list(Filters.parse(request.query.get("filters"), FILTERS).as_dict()))
 
     async def inspect(self, request: Request, ref: str) -> Response:
+        if request.query.get("scope") not in (None, "", "local"):
+            raise NotFound(f"network {ref} not found")  # what there is, is local
         return json_response(self._networks.inspect(ref))
 
     async def create(self, request: Request) -> Response:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from atoll.engine.containers.config import Table, read
 from atoll.engine.edge import read_json
 from atoll.engine.filters import Filters
-from atoll.errors import NotFound, NotSupported
+from atoll.errors import NotFound, Unavailable
 from atoll.http import Request, Response, Router, json_response
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Routes:
         return True
 
     async def update(self, request: Request, name: str) -> Response:
-        raise NotSupported("only cluster volumes can be updated, and they need a swarm")
+        raise Unavailable("volume update only valid for cluster volumes, but swarm is unavailable")
 
     async def delete(self, request: Request, name: str) -> Response:
         await asyncio.to_thread(self._volumes.remove, name, force=request.query.flag("force"))
