@@ -102,6 +102,10 @@ def test_images_and_archives(atoll, tmp_path):
     assert "local/copy" in atoll("images").stdout
     archive = str(tmp_path / "a.tar")
     atoll("save", "-o", archive, "local/copy:1")
+    for words in (["save", "-o", archive, "local/copy:1"], ["load", "-i", archive], ["push", "local/copy:1"]):
+        done = atoll(words[0], "--platform", "linux/s390x", *words[1:], check=False)
+        assert done.returncode == 1
+        assert "does not match the specified platform: wanted linux/s390x" in done.stderr
     assert "Untagged: local/copy:1" in atoll("rmi", "local/copy:1").stdout
     assert "Loaded image: local/copy:1" in atoll("load", "-i", archive).stdout
     assert atoll("history", "-q", "local/copy:1").stdout.strip()

@@ -8,6 +8,8 @@ import tarfile
 
 import pytest
 
+from image_harness import tar_of
+
 
 def names(engine):
     return set(engine.docker("images", "--format", "{{.Repository}}:{{.Tag}}").stdout.split())
@@ -69,6 +71,15 @@ def test_another_platform_than_the_image_has(engine, tmp_path):
     assert "plat:1" not in names(engine)
     assert "Loaded image: plat:1" in engine.docker("load", "--platform", own, "-i", saved).stdout
     engine.docker("rmi", "plat:1")
+
+
+def test_import_says_what_it_is_of(engine):
+    root = tar_of(("f", b"x"))
+    engine.docker("import", "--platform", "linux/arm/v6", "-", "small:1", input=root)
+    assert engine.docker("image", "inspect", "-f", "{{.Os}} {{.Architecture}} {{.Variant}}", "small:1").stdout == "linux arm v6\n"
+    engine.docker("rmi", "small:1")
+    done = engine.docker("import", "--platform", "windows/amd64", "-", "small:1", input=root, check=False)
+    assert "cannot import an image of windows/amd64" in done.stderr
 
 
 def test_platforms_that_cannot_be_taken_apart(engine, client):

@@ -266,9 +266,18 @@ class ImageStore:
         return list({image.id: image for image, _ in self._saver.named(text)}.values())
 
     async def import_tar(
-        self, chunks: AsyncIterator[bytes], *, target: str | None = None, message: str = "", config: dict[str, Any] | None = None
+        self,
+        chunks: AsyncIterator[bytes],
+        *,
+        target: str | None = None,
+        message: str = "",
+        config: dict[str, Any] | None = None,
+        platform: Platform | None = None,
     ) -> Image:
-        """An image of one layer from a root's tar (`docker import`). `config` is the runtime config (Cmd, Env...)."""
+        """An image of one layer from a root's tar (`docker import`). `config` is the runtime config (Cmd, Env...).
+
+        `platform` is what the content is said to be of, by default this machine's.
+        """
         name = parse(target) if target else None
         if name is not None and name.digest:
             raise InvalidInput("cannot import digest reference")
@@ -277,7 +286,13 @@ class ImageStore:
             created = timestamp(self._clock())
             step = {"created": created, "comment": message or "Imported from -"}
             image = self.create_image(
-                {"created": created, "comment": step["comment"], "config": config or {}, "history": [step]},
+                {
+                    "created": created,
+                    "comment": step["comment"],
+                    "config": config or {},
+                    "history": [step],
+                    **(platform.wire() if platform else {}),
+                },
                 [layer],
                 tags=[str(name)] if name else [],
             )

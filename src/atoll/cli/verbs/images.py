@@ -159,7 +159,7 @@ def save() -> Command:
 
 
 def _save(options: Options, names: list[str]) -> int:
-    _to_file(options["output"], "/images/get", {"names": names})
+    _to_file(options["output"], "/images/get", {"names": names, "platform": options["platform"]})
     return 0
 
 
@@ -225,7 +225,8 @@ def _load(options: Options, _: list[str]) -> int:
     if path is not None and not os.path.isfile(path):
         raise CommandFailed(f"open {path}: no such file or directory")
     headers = {"Content-Type": "application/x-tar"}
-    reply = engine().request("POST", "/images/load", {"quiet": options["quiet"]}, data=blocks(path), headers=headers)
+    query = {"quiet": options["quiet"], "platform": options["platform"]}
+    reply = engine().request("POST", "/images/load", query, data=blocks(path), headers=headers)
     follow(reply.lines())
     return 0
 

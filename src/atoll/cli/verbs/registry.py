@@ -63,7 +63,7 @@ def _push(options: Options, words: list[str]) -> int:
     from atoll.cli.verbs.images import split_tag
 
     repository, label = split_tag(words[0])
-    query = {"tag": None if options["all-tags"] else label or "latest"}
+    query = {"tag": None if options["all-tags"] else label or "latest", "platform": options["platform"]}
     if not label and not options["all-tags"] and not options["quiet"]:
         print("Using default tag: latest")
     headers = auth_header(words[0]) or {"X-Registry-Auth": _encode({})}

@@ -69,12 +69,18 @@ class Routes:
                 return await self._import(request, produce(iter(lambda: file.read(PIECE), b"")))
 
     async def _import(self, request: Request, chunks: AsyncIterator[bytes]) -> Response:
-        query = request.query
+        query, platform = request.query, _one_platform(request)
+        if platform is not None and platform.os != "linux":
+            raise InvalidInput(f"cannot import an image of {platform}: images here are of linux")
         repository = query.get("repo") or ""
         target = with_tag(repository, query.get("tag")) or None
         config = apply_changes({}, query.getall("changes"))
         image = await self._images.import_tar(
-            chunks, target=target, message=query.get("message") or f"Imported from {query.get('fromSrc')}", config=config
+            chunks,
+            target=target,
+            message=query.get("message") or f"Imported from {query.get('fromSrc')}",
+            config=config,
+            platform=platform,
         )
         self._engine.events.publish("image", "import", image.id, {"name": target or image.id})
         return Response(200, JSON_LINES, line({"status": image.id}))
