@@ -23,7 +23,13 @@ def serve() -> Command:
     flags = (
         Flag("addr", "", "string", f"Address to listen on (default {DEFAULT_ADDRESS}; port 0 takes a free one)", "host:port"),
         ROOT,
-        Flag("htpasswd", "", "string", "Users, in a file made by htpasswd -B; without it everybody may push", "path"),
+        Flag(
+            "htpasswd",
+            "",
+            "string",
+            "Users, in a file made by htpasswd -B; each may do all, others nothing; without it everybody may do all",
+            "path",
+        ),
         Flag("tls-cert", "", "string", "Certificate, in PEM", "path"),
         Flag("tls-key", "", "string", "The certificate's key, in PEM", "path"),
         Flag("max-blob", "", "string", "Refuse layers larger than this (default no limit)", "bytes"),
