@@ -11,12 +11,10 @@ import pytest
 from atoll.apiserver import ApiServer, ApiServerConfig, InProcessClient
 from atoll.apiserver.claims import held_by
 from atoll.apiserver.reclaim import GRACE_S, reclaim
-from atoll.client.resources import NAMESPACES, SERVICES, Resource
+from atoll.client.resources import IP_ADDRESSES, NAMESPACES, SERVICE_CIDRS, SERVICES
 from atoll.errors import StatusError, Unavailable
 from etcd_harness import ETCD, etcd
 
-IP_ADDRESSES = Resource("networking.k8s.io", "v1", "ipaddresses", False, "IPAddress")
-SERVICE_CIDRS = Resource("networking.k8s.io", "v1", "servicecidrs", False, "ServiceCIDR")
 SMALL = {"service_cidr": IPv4Network("10.96.0.0/27"), "node_ports": range(30_000, 30_020)}
 
 

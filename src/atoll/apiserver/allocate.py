@@ -98,7 +98,8 @@ class ServiceAddresses:
 
     def networks(self) -> list[IPv4Network]:
         """The server's own range first, then those that ServiceCIDRs add."""
-        added = [ip_network(cidr) for each in self._ranges() for cidr in (each.get("spec") or {}).get("cidrs") or ()]
+        lasting = [each for each in self._ranges() if not each["metadata"].get("deletionTimestamp")]
+        added = [ip_network(cidr) for each in lasting for cidr in (each.get("spec") or {}).get("cidrs") or ()]
         return [self._cidr, *(each for each in added if isinstance(each, IPv4Network) and each != self._cidr)]
 
     def candidates(self, network: IPv4Network) -> Iterator[str]:

@@ -35,6 +35,7 @@ from atoll.controllers.replicaset import ReplicaSetController
 from atoll.controllers.replicationcontroller import ReplicationControllerController
 from atoll.controllers.resourcequota import ResourceQuotaController
 from atoll.controllers.serviceaccount import RootCaPublisher, ServiceAccountController
+from atoll.controllers.servicecidr import ServiceCIDRController
 from atoll.controllers.statefulset.controller import StatefulSetController
 from atoll.controllers.tokens import TokenController
 from atoll.controllers.volumes.binder import VolumeBinder
@@ -60,6 +61,7 @@ CONTROLLERS: tuple[type[Controller], ...] = (
     TokenController,
     ResourceQuotaController,
     ClusterRoleAggregation,
+    ServiceCIDRController,
     GarbageCollector,
     VolumeBinder,
     LocalPathProvisioner,
