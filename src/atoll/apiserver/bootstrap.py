@@ -17,6 +17,7 @@ from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.fairness import bootstrap as fairness
 from atoll.apiserver.machinery.cacher import Object
 from atoll.errors import AtollError, StatusError
+from atoll.units import timestamp_seconds
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +80,17 @@ async def publish_service(api: Api, cluster_ip: str, address: str, port: int) ->
 
 async def publish_service_range(api: Api, cidr: IPv4Network) -> None:
     """ServiceCIDR `kubernetes`: the range this server gives out from (KEP-1880)."""
-    metadata = {"name": "kubernetes"}
-    await _ensure(api, "networking.k8s.io", "servicecidrs", {"metadata": metadata, "spec": {"cidrs": [str(cidr)]}})
+    group, plural = "networking.k8s.io", "servicecidrs"
+    obj = {"metadata": {"name": "kubernetes"}, "spec": {"cidrs": [str(cidr)]}}
+    await _ensure(api, group, plural, obj)
+    call = _call(api, "update", group, plural, obj)
+    item = api.core.cacher(call.kind).get(call.key) if call else None
+    if call is None or item is None or (item.obj.get("status") or {}).get("conditions"):
+        return
+    call.subresource = "status"
+    now, told = timestamp_seconds(api.core.clock()), "Kubernetes default Service CIDR is ready"
+    ready = {"type": "Ready", "status": "True", "reason": "", "message": told, "lastTransitionTime": now}
+    await api.update(call, {**orjson.loads(item.body), "status": {"conditions": [ready]}})
 
 
 async def keep_service(api: Api, cluster_ip: str, address: str, port: int) -> None:
