@@ -133,6 +133,10 @@ def test_what_is_served_here_is_registered(kubectl):
     assert (condition["reason"], condition["message"]) == ("Local", "Local APIServices are always available")
 
 
+@pytest.mark.conformance(
+    "[sig-api-machinery] Aggregator Should be able to support the 1.17 Sample API Server using the current Aggregator "
+    "[LinuxOnly] [Conformance]"
+)
 def test_kubectl_uses_the_group_as_any_other(kubectl, behind, extension):
     rows = {line.split()[0]: line.split()[1:3] for line in kubectl("get", "apiservices", "--no-headers").splitlines()}
     assert rows[NAME] == ["wardle/api", "True"]

@@ -150,6 +150,10 @@ def test_what_is_asked_for_as_it_is_stored_is_not_converted(kubectl, made):
     assert Converter.reviews == []
 
 
+@pytest.mark.conformance(
+    "[sig-api-machinery] CustomResourceConversionWebhook [Privileged:ClusterAdmin] should be able to convert from CR v1 to CR v2 "
+    "[Conformance]"
+)
 def test_another_version_is_what_the_webhook_makes_of_it(kubectl, made):
     seen = in_version(kubectl, "v2", made)
     assert (seen["apiVersion"], seen["spec"]) == (V2, {"host": "localhost", "port": "80", "replicas": 1})
@@ -252,6 +256,28 @@ def test_failures_are_told(kubectl, made, mend, told):
     Converter.mend = mend
     assert told in kubectl.fails("get", f"endpointers.v2.{GROUP}", made)
     in_version(kubectl, "v1", made)
+
+
+@pytest.mark.conformance(
+    "[sig-api-machinery] CustomResourceConversionWebhook [Privileged:ClusterAdmin] should be able to convert a non homogeneous list of CRs "
+    "[Conformance]"
+)
+def test_a_list_of_what_is_stored_in_several_versions(cluster, kubectl, webhook, made):
+    bundle, client = bundle_of(cluster), {"url": f"https://127.0.0.1:{webhook}/convert"}
+    kubectl("replace", "-f", "-", stdin=json.dumps(definition(client, bundle, "v2")))
+    try:
+        new = {"apiVersion": V2, "kind": "Endpointer", "metadata": {"name": "newer"}, "spec": {"host": "b", "port": "2"}}
+        kubectl("create", "-f", "-", stdin=json.dumps(new))
+        for which, field, told in (("v1", "hostPort", {"localhost:80", "b:2"}), ("v2", "host", {"localhost", "b"})):
+            Converter.reviews.clear()
+            listed = json.loads(kubectl("get", f"endpointers.{which}.{GROUP}", "-o", "json"))["items"]
+            assert {each["apiVersion"] for each in listed} == {f"{GROUP}/{which}"}
+            assert {each["spec"][field] for each in listed} == told
+            [review] = Converter.reviews  # of those alone that are stored otherwise
+            assert len(review["objects"]) == len(listed) - 1
+        kubectl("delete", f"endpointers.v2.{GROUP}", "newer")
+    finally:
+        kubectl("replace", "-f", "-", stdin=json.dumps(definition(client, bundle, "v1")))
 
 
 def test_a_new_storage_version_leaves_what_is_stored_as_it_is(cluster, kubectl, webhook, made):
