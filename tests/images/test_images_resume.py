@@ -246,5 +246,9 @@ def test_it_is_kept_for_a_day(instance: Instance):
         os.utime(path, (0, time.time() - KEPT_S - 60))
         await store.collect()
         assert not path.exists()
+        path.write_bytes(b"of another layer")
+        stray = path.rename(path.with_name("0" * 64))
+        os.utime(stray, (0, time.time() - KEPT_S - 60))
+        await pulled(fake, store, None)
 
     with_fake(instance, work, make=Cut)

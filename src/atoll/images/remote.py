@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -62,6 +63,7 @@ class Remote:
             self._catalog.tag(pulled.image_id, name.with_digest(pulled.digest))
             if name.digest is None:
                 self._catalog.tag(pulled.image_id, name)
+        await asyncio.to_thread(self._collector.sweep)
         progress({"status": f"Digest: {pulled.digest}"})
         return self._catalog.by_id(pulled.image_id)
 
