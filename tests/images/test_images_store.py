@@ -43,6 +43,22 @@ def test_a_name_that_looks_like_an_id_is_a_name_first(store: ImageStore):
     assert store.resolve(image.short_id[:4]).id == other.id
 
 
+@pytest.mark.parametrize("is_another_process", [False, True])
+def test_a_name_that_moves_is_not_remembered(store: ImageStore, instance: Instance, *, is_another_process: bool):
+    first = asyncio.run(make_image(store, "app", A))
+    second = asyncio.run(make_image(store, "next", B))
+    assert store.resolve("app").id == first.id
+    assert store.resolve("app").repo_tags == ("app:latest",)
+    mover = in_use(store, instance) if is_another_process else store
+    mover.tag("next", "app")
+    assert store.resolve("app").id == second.id
+    assert store.resolve("next").repo_tags == ("app:latest", "next:latest")
+    asyncio.run(mover.remove("app"))
+    assert store.find("app") is None
+    if is_another_process:
+        mover.close()
+
+
 def test_ambiguous_prefix(store: ImageStore):
     @run
     async def _():

@@ -18,6 +18,7 @@ from atoll.images.reference import Reference, id_prefix, is_digest, parse, parse
 from atoll.images.snapshots import Snapshots
 
 AMBIGUOUS = 2
+RESOLVED_MAX = 1000
 
 
 class Catalog:
@@ -27,13 +28,22 @@ class Catalog:
         self._snapshots = snapshots
         self._clock = clock
         self._configs: dict[str, dict[str, Any]] = {}  # documents by digest: they never change
+        self._resolved: dict[str, Image] = {}  # by what was asked for, as of `_generation`: every run of a container asks twice
+        self._generation = (-1, -1)
 
     def resolve(self, text: str) -> Image:
         """Raises NotFound with Docker's words, InvalidInput for what can be no reference."""
-        row = self._find(text)
-        if row is None:
-            raise NotFound(f"No such image: {_shown(text)}")
-        return self.image(row)
+        generation = self._database.generation
+        if generation != self._generation or len(self._resolved) > RESOLVED_MAX:
+            self._resolved, self._generation = {}, generation
+        resolved = self._resolved
+        image = resolved.get(text)
+        if image is None:
+            row = self._find(text)
+            if row is None:
+                raise NotFound(f"No such image: {_shown(text)}")
+            image = resolved[text] = self.image(row)  # into what was there before the look: a change meanwhile has another
+        return image
 
     def names_id(self, text: str, image: Image) -> bool:
         """Whether `text` gave the image by its id or the start of it, not by a name."""

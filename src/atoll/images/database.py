@@ -98,6 +98,13 @@ class Database:
             self._connection.close()
             self._connection = None
 
+    @property
+    def generation(self) -> tuple[int, int]:
+        """Others after every change of a row, by us or by another process."""
+        by_others = self._run("PRAGMA data_version")[0][0]
+        assert self._connection is not None
+        return self._connection.total_changes, by_others
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         with self._lock:
