@@ -148,14 +148,12 @@ class Launcher:
         reply: Reply,
     ) -> Process | None:
         """None where the spare has died. Raises AtollError."""
+        if not spare.become(request.get("rootfs")):
+            spare.status.close()
+            return None
         stdio = None if process.get("terminal") else Stdio(stdin=bool(request.get("stdin")))
         try:
-            if not spare.become(container.bundle, request.get("rootfs"), tuple(stdio.theirs) if stdio else ()):
-                spare.status.close()
-                if stdio:
-                    stdio.close_ours()
-                return None
-            self._make_groups(spare.pid, spare.status, groups)
+            self._make_groups(spare.pid, spare.status, groups, tuple(stdio.theirs) if stdio else ())
         except AtollError:
             spare.status.close()
             if stdio:
@@ -279,11 +277,11 @@ class Launcher:
         if stdio.input >= 0:
             started.inputs = Input(self._loop, stdio.input, close_once=close_once)
 
-    def _make_groups(self, pid: int, status: socket.socket, make: Callable[[], None]) -> None:
-        """While the child does what needs none; it waits for this word. Raises SystemFailure."""
+    def _make_groups(self, pid: int, status: socket.socket, make: Callable[[], None], stdio: tuple[int, ...] = ()) -> None:
+        """While the child does what needs none; it waits for this word, with which a spare gets its `stdio`. Raises SystemFailure."""
         try:
             make()
-            protocol.send(status, {"groups": True})
+            protocol.send(status, {"groups": True}, stdio)
         except BaseException:
             os.kill(pid, signal.SIGKILL)  # reaped with the rest
             raise

@@ -21,7 +21,7 @@ from atoll.runtime.errors import StartFailed
 from atoll.runtime.journal import Journal
 from atoll.runtime.life import Life
 from atoll.runtime.loop import Loop
-from atoll.runtime.spares import Spares
+from atoll.runtime.spares import Spare, Spares
 
 Request = Mapping[str, Any]
 KEPT = ("container", "bundle", "log", "stdin_once", "attempt", "runtime")  # of a start's request, for the next keeper
@@ -65,10 +65,20 @@ class Operations:
         name = request["container"]
         if name in self.life.containers:
             return self._start_again(self.life.containers[name], request, ends, reply)
+        spare = self.spares.take(name)
+        try:
+            if spare is not None:
+                spare.read(request["bundle"])
+            return self._start(name, request, ends, reply, spare)
+        except BaseException:
+            if spare is not None:
+                self.spares.end(spare)
+            raise
+
+    def _start(self, name: str, request: Request, ends: dict[str, int], reply: Reply, spare: Spare | None) -> dict[str, Any] | None:
         bundle = request["bundle"]
         spec = read_spec(bundle)
         path = launch.cgroup_path(self._instance_id, name, spec["linux"].get("cgroupsPath"))
-        spare = self.spares.take(name)
         if spare is not None and not launch.suits(spare, path, spec, request):
             self.spares.end(spare)
             spare = None
@@ -79,17 +89,10 @@ class Operations:
         if self.life.distant.is_distant(path):
             self._claim(path)
         self.life.exit_files.discard(bundle)
-        try:
-            container = self.make(request, spec, path)
-        except BaseException:
-            if spare is not None:
-                self.spares.end(spare)
-            raise
+        container = self.make(request, spec, path)
         try:
             container.main = self._launcher.start(container, spec, request, reply, spare)
         except BaseException as error:
-            if spare is not None:
-                spare.status.close()
             self.life.abandon(container)
             if isinstance(error, SystemFailure):
                 raise StartFailed(str(error)) from error

@@ -9,6 +9,7 @@ does not suit the start that came, or because the keeper is gone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping
@@ -34,10 +35,15 @@ class Spare:
         self.status = status
         self.pid = pid
 
-    def become(self, bundle: str, overlay: Mapping[str, Any] | None, stdio: tuple[int, ...]) -> bool:
-        """Tell it the rest of its plan; False where it has died. `stdio` is empty where it is to have a terminal."""
+    def read(self, bundle: str) -> None:
+        """Have it read its bundle, before it is known whether it suits."""
+        with contextlib.suppress(OSError):  # it has died, which `become` tells
+            protocol.send(self.status, {"bundle": bundle})
+
+    def become(self, overlay: Mapping[str, Any] | None) -> bool:
+        """Have it be the container's init, and wait for its groups and stdio as all do; False where it has died."""
         try:
-            protocol.send(self.status, {"bundle": bundle, "overlay": overlay}, stdio)
+            protocol.send(self.status, {"overlay": overlay})
         except OSError:
             return False
         return True
@@ -96,11 +102,14 @@ class Spares:
 
 def _wait(plan: init.Plan) -> NoReturn:
     """Be the spare, and in the end the container's init."""
+    bundle = _told(plan, "bundle")
+    processes.unshare(processes.NEWNS)
+    spec = read_spec(bundle)
+    init.start(plan._replace(spec=spec, process=spec["process"], bundle=bundle, overlay=_told(plan, "overlay")))
+
+
+def _told(plan: init.Plan, name: str) -> Any:
     received = protocol.receive(plan.status)
     if received is None:
         os._exit(0)
-    processes.unshare(processes.NEWNS)
-    message, stdio = received
-    spec = read_spec(message["bundle"])
-    plan = plan._replace(spec=spec, process=spec["process"], bundle=message["bundle"], overlay=message["overlay"])
-    init.start(plan._replace(stdio=(stdio[0], stdio[1], stdio[2]) if stdio else None))
+    return received[0][name]
