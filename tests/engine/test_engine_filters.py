@@ -139,10 +139,15 @@ def test_readers_that_stand_still_or_go(engine, client):
 
 
 def test_attaching_by_websocket(engine, client):
-    container = client.containers.run("busybox", ["sh", "-c", "read line; echo got $line; exit 7"], detach=True, stdin_open=True)
+    container = client.containers.run(
+        "busybox", ["sh", "-c", "echo first; read line; echo got $line; exit 7"], detach=True, stdin_open=True
+    )
+    end = time.monotonic() + 5
+    while not container.logs():
+        assert time.monotonic() < end
     sock = connect(engine, "")
     talk = wsproto.WSConnection(wsproto.ConnectionType.CLIENT)
-    sock.sendall(talk.send(Request(host="localhost", target=f"/containers/{container.id}/attach/ws?stream=1&stdin=1&stdout=1")))
+    sock.sendall(talk.send(Request(host="localhost", target=f"/containers/{container.id}/attach/ws?logs=1&stream=1&stdin=1&stdout=1")))
     seen = b""
     while True:
         talk.receive_data(sock.recv(65536) or None)
@@ -153,6 +158,6 @@ def test_attaching_by_websocket(engine, client):
                 seen += event.data
             elif isinstance(event, CloseConnection):
                 sock.close()
-                assert seen == b"got hello\n"
+                assert seen == b"first\ngot hello\n"
                 assert container.wait() == {"StatusCode": 7}
                 return

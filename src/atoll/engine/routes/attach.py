@@ -10,9 +10,10 @@ from atoll.engine.hijack import head_read, serve
 from atoll.engine.routes.containers import stream_type
 from atoll.engine.streams import DetachKeys, frames, parse_keys
 from atoll.errors import Conflict
-from atoll.http import Request, Router
+from atoll.http import Duplex, Request, Router
 
 if TYPE_CHECKING:
+    from atoll.engine.containers.record import Container
     from atoll.engine.engine import Engine
 
 
@@ -37,9 +38,7 @@ class Routes:
             stream = await request.upgrade((stream_type(request, tty=container.tty),))
             await head_read(stream)
             if wants_logs and (out or err):
-                async for batch in self._containers.log_batches(container, logs.Selection(out, err), follow=False):
-                    stream.write(b"".join([data for _, data in batch]) if container.tty else frames(batch))
-                    await stream.drain()
+                await self._replay(container, stream, logs.Selection(out, err), tty=container.tty)
             if session is not None and await serve(stream, session, tty=container.tty, keys=DetachKeys(keys)):
                 self._engine.services.container_event(container, "detach")
         finally:
@@ -51,16 +50,29 @@ class Routes:
         container = self._containers.get(ref)
         if not query.flag("stream"):
             raise Conflict("attach by websocket needs stream=1")
-        session = await self._containers.attach(ref, stdin=query.flag("stdin"), stdout=query.flag("stdout"), stderr=query.flag("stderr"))
+        keys = query.get("detachKeys") or ""
+        if keys:
+            parse_keys(keys)
+        out, err = query.flag("stdout"), query.flag("stderr")
+        session = await self._containers.attach(ref, stdin=query.flag("stdin"), stdout=out, stderr=err)
         from atoll.http.websocket import accept
 
         try:
-            socket = await accept(request, ["binary"])
+            stream = (await accept(request, ["binary"])).as_stream()
             with contextlib.suppress(ConnectionError):
                 # Raw bytes both ways, as Docker does here with and without a terminal.
-                await serve(socket.as_stream(), session, tty=True, keys=None)
+                if query.flag("logs") and (out or err):
+                    await self._replay(container, stream, logs.Selection(out, err), tty=True)
+                if await serve(stream, session, tty=True, keys=DetachKeys(keys) if container.tty else None):
+                    self._engine.services.container_event(container, "detach")
         finally:
             self._containers.detach(container.id, session)
+
+    async def _replay(self, container: Container, stream: Duplex, selection: logs.Selection, *, tty: bool) -> None:
+        """What was logged before; with a terminal, or on a WebSocket, without frames."""
+        async for batch in self._containers.log_batches(container, selection, follow=False):
+            stream.write(b"".join([data for _, data in batch]) if tty else frames(batch))
+            await stream.drain()
 
 
 def add_routes(router: Router, engine: Engine) -> None:
