@@ -6,6 +6,7 @@ They replace this process: signals, terminal and exit status are theirs.
 from __future__ import annotations
 
 import os
+import sys
 
 from atoll.cli.flags import Command, Options
 from atoll.cli.session import CommandFailed, address, engine
@@ -16,16 +17,22 @@ KUBECONFIG = "cluster/kubeconfig"  # below the home
 
 def program(name: str, package: str) -> str:
     """The path of NAME as PACKAGE's wheel installed it. Raises CommandFailed where it is missing."""
-    from importlib.metadata import PackageNotFoundError, files
-
-    try:
-        found = files(package) or []
-    except PackageNotFoundError:
-        found = []
-    for file in found:
-        if file.name == name and os.access(file.locate(), os.X_OK):
-            return os.path.realpath(str(file.locate()))
+    for site in sys.path:
+        for path in _installed(site, package):
+            if os.path.basename(path) == name and os.access(path, os.X_OK):
+                return os.path.realpath(path)
     raise CommandFailed(f"{name} is not installed: it comes with the package {package}. Install it: pip install {package}")
+
+
+def _installed(site: str, package: str) -> list[str]:
+    """The files of PACKAGE in a directory of packages, by its RECORD (PEP 376); importlib.metadata would take 40 ms to say so."""
+    prefix = package.replace("-", "_") + "-"
+    try:
+        metadata = next((name for name in os.listdir(site) if name.startswith(prefix) and name.endswith(".dist-info")), "")
+        with open(os.path.join(site, metadata, "RECORD"), encoding="utf-8") as record:
+            return [os.path.join(site, line.rsplit(",", 2)[0]) for line in record]
+    except OSError:  # no directory, or no such package in it
+        return []
 
 
 def engine_address() -> str:
