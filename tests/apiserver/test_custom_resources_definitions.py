@@ -164,7 +164,7 @@ def test_embedded_resources_and_unknown_fields():
     unknown: list[str] = []
     pruned = prune(compile_schema(raw), value, "", unknown)
     assert pruned == {"x": {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}, "spec": {"x": "y"}}}
-    assert unknown == ['unknown field "x.spec.z"', 'unknown field "x.more"', 'unknown field "y"']
+    assert unknown == ['unknown field "x.metadata.odd"', 'unknown field "x.spec.z"', 'unknown field "x.more"', 'unknown field "y"']
     assert told(raw["properties"]["x"], {"kind": "Pod"}) == ["x.apiVersion: Required value: must not be empty"]
 
 
