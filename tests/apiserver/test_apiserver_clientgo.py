@@ -28,7 +28,7 @@ def told(tmp_path_factory):
 
 
 def test_the_typed_client(told):
-    """Bodies go as protobuf; the errors are those that programs tell apart; a conflict is tried again; a list comes in pages."""
+    """Bodies go and come as protobuf; the errors are those that programs tell apart; a conflict is tried again; a list comes in pages."""
     assert told["typed"] == {
         "pages": [0, 1, 2, 3, 4, 5, 6],
         "requests": 3,

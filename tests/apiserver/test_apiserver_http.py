@@ -11,6 +11,7 @@ import pytest
 from apiserver_tools import STATIC_TOKEN, Cluster
 
 from atoll.apiserver.auth.jwt import TokenSigner
+from atoll.apiserver.machinery.protobuf import decode_protobuf
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,15 @@ def test_warnings_and_forms(raw):
     assert table["rows"][0]["object"]["kind"] == "PartialObjectMetadata"
     _, plain = raw.json("GET", CONFIGMAPS, headers={"Accept": "application/vnd.kubernetes.protobuf, */*"})
     assert plain["kind"] == "ConfigMapList"
+    binary = {"Accept": "application/vnd.kubernetes.protobuf"}
+    status, headers, body = raw("GET", CONFIGMAPS + "/forms", headers=binary)
+    assert headers["Content-Type"] == "application/vnd.kubernetes.protobuf"
+    assert decode_protobuf(body)["metadata"]["name"] == "forms"
+    _, headers, body = raw("DELETE", CONFIGMAPS + "/forms", headers=binary)
+    assert decode_protobuf(body)["status"] == "Success"
+    refused, _, body = raw("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", headers=binary)
+    assert refused == 406
+    assert b"only the following media types are accepted: application/json, application/yaml" in body
 
 
 def test_discovery_is_kept_by_its_hash(raw):

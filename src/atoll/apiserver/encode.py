@@ -16,6 +16,7 @@ from atoll.apiserver.machinery import tables
 from atoll.apiserver.machinery.cacher import Item
 from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.negotiate import Form
+from atoll.apiserver.machinery.protobuf_encode import encode_frame, encode_list, encode_object
 from atoll.apiserver.machinery.versions import served_body, served_object
 from atoll.apiserver.machinery.watcher import INITIAL_EVENTS_END, Delivery
 from atoll.apiserver.verbs.read import Page
@@ -32,7 +33,10 @@ def encode_item(kind: Kind, item: Item, form: Form, include: str = "Metadata") -
         return orjson.dumps(_table(kind, [item], {"resourceVersion": item.obj["metadata"].get("resourceVersion", "")}, include))
     if form.shape:
         return orjson.dumps(_metadata_of(item))
-    return served_body(kind, item) if form.media == "json" else _yaml(served_object(kind, item))
+    if form.media == "json":
+        return served_body(kind, item)
+    obj = served_object(kind, item)
+    return encode_object(obj) if form.media == "protobuf" else _yaml(obj)
 
 
 def encode_page(kind: Kind, page: Page, form: Form, include: str = "Metadata") -> bytes:
@@ -49,6 +53,8 @@ def encode_page(kind: Kind, page: Page, form: Form, include: str = "Metadata") -
     head = {"kind": kind.list_kind or f"{kind.kind}List", "apiVersion": kind.api_version, "metadata": metadata}
     if form.media == "yaml":
         return _yaml({**head, "items": [served_object(kind, item) for item in page.items]})
+    if form.media == "protobuf":
+        return encode_list(head, kind.kind, [served_object(kind, item) for item in page.items])
     bodies = [item.body for item in page.items] if not kind.storage_group_version else [served_body(kind, item) for item in page.items]
     return b'%s,"items":[%s]}' % (orjson.dumps(head)[:-1], b",".join(bodies))
 
@@ -57,12 +63,17 @@ def encode_delivery(kind: Kind, delivery: Delivery, form: Form, include: str, fi
     """One line of a watch. A table's first event carries the column definitions, as upstream."""
     item = delivery.item
     if item is None:
-        return orjson.dumps({"type": "BOOKMARK", "object": _bookmark(kind, delivery, form)}) + b"\n"
+        bookmark = _bookmark(kind, delivery, form)
+        if form.media == "protobuf":
+            return encode_frame("BOOKMARK", bookmark)
+        return orjson.dumps({"type": "BOOKMARK", "object": bookmark}) + b"\n"
     event = delivery.event
     key = (delivery.type, form, include, first, kind.version)
     if event is not None and key in event.encoded:
         return event.encoded[key]
-    if not form.shape:
+    if form.media == "protobuf":
+        line = encode_frame(delivery.type, served_object(kind, item))
+    elif not form.shape:
         line = b'{"type":"%s","object":%s}\n' % (delivery.type.encode(), served_body(kind, item))
     else:
         obj = _table(kind, [item], {}, include, columns=first) if form.shape == "Table" else _metadata_of(item)
@@ -72,7 +83,9 @@ def encode_delivery(kind: Kind, delivery: Delivery, form: Form, include: str, fi
     return line
 
 
-def encode_watch_error(error: StatusError) -> bytes:
+def encode_watch_error(error: StatusError, form: Form) -> bytes:
+    if form.media == "protobuf":
+        return encode_frame("ERROR", error.status())
     return orjson.dumps({"type": "ERROR", "object": error.status()}) + b"\n"
 
 

@@ -35,7 +35,8 @@ from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Item
 from atoll.apiserver.machinery.decode import Decoded, decode
 from atoll.apiserver.machinery.kind import Kind, KindRegistry
-from atoll.apiserver.machinery.negotiate import Form, negotiate
+from atoll.apiserver.machinery.negotiate import BINARY, PLAIN, PROTOBUF, SERVED, Form, negotiate
+from atoll.apiserver.machinery.protobuf_encode import encode_object, is_encodable
 from atoll.apiserver.machinery.versions import shown
 from atoll.apiserver.machinery.watcher import Delivery
 from atoll.apiserver.metrics import Metrics
@@ -269,10 +270,10 @@ class Pipeline:
     async def _read(self, call: Call, request: Request) -> Response:
         include = request.query.get("includeObject") or "Metadata"
         if call.verb == "get":
-            form = negotiate(request.headers.get("accept"), OBJECT_SHAPES)
+            form = _form(call, request, OBJECT_SHAPES)
             item = await self._api.get(call, request.query.get("resourceVersion") or "")
             return await self._item(call, item, form, include=include)
-        form = negotiate(request.headers.get("accept"), LIST_SHAPES)
+        form = _form(call, request, LIST_SHAPES)
         if len(self._api.core.cacher(call.kind)) >= HEAVY:
             await self._lane.turn()
         page = await self._shown(call, await self._api.page(call, parameters.list_options(call.kind, request.query)))
@@ -282,7 +283,7 @@ class Pipeline:
         return page if call.kind.converter is None else replace(page, items=await shown(call.face, page.items))
 
     def _watch(self, call: Call, request: Request) -> Response:
-        form = negotiate(request.headers.get("accept"), OBJECT_SHAPES | {"PartialObjectMetadataList"})
+        form = _form(call, request, OBJECT_SHAPES | {"PartialObjectMetadataList"})
         plan = parameters.watch_plan(call, request.query)
         include = request.query.get("includeObject") or "Metadata"
         deliveries = self._api.watch(call, plan)
@@ -299,9 +300,10 @@ class Pipeline:
                         first = False
                     yield b"".join(parts)
             except errors.StatusError as error:
-                yield encode_watch_error(error)
+                yield encode_watch_error(error, form)
 
-        return Response(200, JSON_UNCACHED, lines())
+        headers = JSON_UNCACHED if form != BINARY else (("Content-Type", f"{PROTOBUF};stream=watch"), *JSON_UNCACHED[1:])
+        return Response(200, headers, lines())
 
     async def _write(self, call: Call, request: Request) -> Response:
         content_type = request.headers.get("content-type") or ""
@@ -312,7 +314,7 @@ class Pipeline:
             )
         # A review, a binding, an eviction: what is answered and not stored has no table.
         is_stored = "list" in call.kind.verbs and not (call.verb == "create" and call.subresource)
-        form = negotiate(request.headers.get("accept"), OBJECT_SHAPES if is_stored else frozenset())
+        form = _form(call, request, OBJECT_SHAPES if is_stored else frozenset())
         decoded = await self._body(call, request, content_type)
         if call.verb == "create":
             item = await self._api.create(call, decoded.value, decoded.duplicates)
@@ -325,7 +327,7 @@ class Pipeline:
         return await self._item(call, item, form, 201 if created else 200)
 
     async def _delete(self, call: Call, request: Request) -> Response:
-        form = negotiate(request.headers.get("accept"), OBJECT_SHAPES)
+        form = _form(call, request, OBJECT_SHAPES)
         options = await self._delete_options(call, request)
         if call.verb == "deletecollection":
             page = await self._api.delete_collection(call, parameters.list_options(call.kind, request.query), options)
@@ -366,13 +368,26 @@ class Pipeline:
         # What is not stored (a Scale, a review, a Status) has no table and no other version.
         if call.kind.converter is not None and item.key:
             [item] = await shown(call.face, [item])
-        body = encode_item(call.face, item, form, include) if item.key else item.body
+        if item.key:
+            return _response(encode_item(call.face, item, form, include), form, status, call.warnings)
+        if form == BINARY and not is_encodable(item.obj["apiVersion"], item.obj["kind"]):
+            form = PLAIN  # as the answer's type tells
+        body = encode_object(item.obj) if form == BINARY else item.body
         return _response(body, form, status, call.warnings)
 
 
 async def _shown_deliveries(kind: Kind, batch: list[Delivery]) -> list[Delivery]:
     items = iter(await shown(kind, [each.item for each in batch if each.item is not None]))
     return [each._replace(item=next(items)) if each.item is not None else each for each in batch]
+
+
+def _form(call: Call, request: Request, shapes: frozenset[str]) -> Form:
+    """What the client wants to have. Raises StatusError 406, before anything is done."""
+    kind = call.face
+    form = negotiate(request.headers.get("accept"), shapes, binary=kind.builtin)
+    if form == BINARY and not is_encodable(kind.api_version, kind.kind):
+        raise statuses.not_acceptable(SERVED)
+    return form
 
 
 def _response(body: bytes, form: Form, status: int = 200, warnings: list[str] | None = None) -> Response:

@@ -67,7 +67,7 @@ func main() {
 	config.QPS, config.Burst = 1000, 1000
 	protobuf := rest.CopyConfig(config)
 	protobuf.ContentType = runtime.ContentTypeProtobuf
-	protobuf.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	protobuf.AcceptContentTypes = runtime.ContentTypeProtobuf // and nothing else: answers, lists and watches come in it
 	typed := made(kubernetes.NewForConfig(protobuf))
 	_, err := typed.CoreV1().Namespaces().Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}, metav1.CreateOptions{})
 	must(err)

@@ -1,7 +1,7 @@
 """Which form an answer takes: the Accept header read once for each text, then looked up.
 
-Answering JSON to a client that would rather have protobuf is allowed as long as it accepts JSON at all (client-go sends
-`application/vnd.kubernetes.protobuf, */*`).
+Who would rather have protobuf gets JSON as long as JSON is accepted at all (client-go sends `application/vnd.kubernetes.protobuf, */*`):
+that is at hand as bytes. Protobuf goes to those that take nothing else.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import NamedTuple
 from atoll.apiserver.machinery import statuses
 
 SERVED = "application/json, application/yaml"
+PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 class Form(NamedTuple):
-    """`media` is "json" or "yaml"; `shape` is "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList" or "APIGroupDiscoveryList";
-    `version` that of the shape.
+    """`media` is "json", "yaml" or "protobuf"; `shape` is "", "Table", "PartialObjectMetadata", "PartialObjectMetadataList" or
+    "APIGroupDiscoveryList"; `version` that of the shape.
     """
 
     media: str = "json"
@@ -25,10 +26,11 @@ class Form(NamedTuple):
 
     @property
     def content_type(self) -> str:
-        return "application/json" if self.media == "json" else "application/yaml"
+        return PROTOBUF if self.media == "protobuf" else f"application/{self.media}"
 
 
 PLAIN = Form()
+BINARY = Form("protobuf")
 _MEDIA = {
     "application/json": "json",
     "application/yaml": "yaml",
@@ -46,11 +48,16 @@ _SHAPES = {
 
 
 @lru_cache(maxsize=256)
-def negotiate(accept: str | None, shapes: frozenset[str]) -> Form:
-    """The first form of the header that is served; `shapes` are those the resource offers. Raises StatusError 406."""
+def negotiate(accept: str | None, shapes: frozenset[str], *, binary: bool = False) -> Form:
+    """The first form of the header that is served; `shapes` are those the resource offers, `binary` tells whether it has a protobuf form.
+    Raises StatusError 406.
+    """
     if not accept:
         return PLAIN
+    last = None
     for media, parameters in sorted((_clause(part) for part in accept.split(",")), key=lambda clause: -_quality(clause[1])):
+        if media == PROTOBUF and binary and "as" not in parameters:
+            last = BINARY
         if media not in _MEDIA:
             continue
         shape = parameters.get("as", "")
@@ -58,7 +65,9 @@ def negotiate(accept: str | None, shapes: frozenset[str]) -> Form:
             return Form(_MEDIA[media])
         if shape in shapes and parameters.get("v") in _SHAPES[shape] and _MEDIA[media] == "json":
             return Form("json", shape, parameters["v"])
-    raise statuses.not_acceptable(SERVED)
+    if last is None:
+        raise statuses.not_acceptable(f"{SERVED}, {PROTOBUF}" if binary else SERVED)
+    return last
 
 
 def _clause(text: str) -> tuple[str, dict[str, str]]:

@@ -7,10 +7,12 @@ an extension or a default carries its value as YAML text, of which JSON is a par
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
+
+from atoll.apiserver.machinery.protobuf_wire import integer, nested, text, varint
 
 _SCHEMA_TEXTS = {"$ref": 1, "format": 2, "title": 3, "description": 4, "pattern": 13}
 _SCHEMA_DOUBLES = {"multipleOf": 6, "maximum": 7, "minimum": 9}
@@ -29,65 +31,65 @@ _METHODS = {"get": 2, "put": 3, "post": 4, "delete": 5, "options": 6, "head": 7,
 
 
 def encode_swagger(document: Mapping[str, Any]) -> bytes:
-    info = _text(1, document["info"]["title"]) + _text(2, document["info"]["version"])
+    info = text(1, document["info"]["title"]) + text(2, document["info"]["version"])
     paths = b"".join(_named(2, path, _path_item(item)) for path, item in document["paths"].items())
     definitions = b"".join(_named(1, name, _schema(schema)) for name, schema in document["definitions"].items())
-    return _text(1, document["swagger"]) + _nested(2, info) + _nested(8, paths) + _nested(9, definitions)
+    return text(1, document["swagger"]) + nested(2, info) + nested(8, paths) + nested(9, definitions)
 
 
 def _path_item(item: Mapping[str, Any]) -> bytes:
-    operations = b"".join(_nested(number, _operation(item[method])) for method, number in _METHODS.items() if method in item)
+    operations = b"".join(nested(number, _operation(item[method])) for method, number in _METHODS.items() if method in item)
     return operations + b"".join(_parameter(9, each) for each in item.get("parameters", ()))
 
 
 def _operation(operation: Mapping[str, Any]) -> bytes:
-    responses = b"".join(_named(1, code, _nested(1, _response(answer))) for code, answer in operation["responses"].items())
+    responses = b"".join(_named(1, code, nested(1, _response(answer))) for code, answer in operation["responses"].items())
     return b"".join(
         (
-            *(_text(6, media) for media in operation.get("produces", ())),
-            *(_text(7, media) for media in operation.get("consumes", ())),
+            *(text(6, media) for media in operation.get("produces", ())),
+            *(text(7, media) for media in operation.get("consumes", ())),
             *(_parameter(8, each) for each in operation["parameters"]),
-            _nested(9, responses),
+            nested(9, responses),
             _extensions(13, operation),
         )
     )
 
 
 def _response(answer: Mapping[str, Any]) -> bytes:
-    schema = _nested(2, _nested(1, _schema(answer["schema"]))) if "schema" in answer else b""
-    return _text(1, answer["description"]) + schema
+    schema = nested(2, nested(1, _schema(answer["schema"]))) if "schema" in answer else b""
+    return text(1, answer["description"]) + schema
 
 
 def _parameter(number: int, parameter: Mapping[str, Any]) -> bytes:
     required = _integer(1, True) if parameter.get("required") else b""
     if parameter["in"] == "body":
-        body = _text(2, parameter["name"]) + _text(3, "body") + (_integer(4, True) if required else b"")
-        return _nested(number, _nested(1, _nested(1, body + _nested(5, _schema(parameter["schema"])))))
-    common = required + _text(2, parameter["in"]) + _text(3, parameter.get("description", "")) + _text(4, parameter["name"])
+        body = text(2, parameter["name"]) + text(3, "body") + (_integer(4, True) if required else b"")
+        return nested(number, nested(1, nested(1, body + nested(5, _schema(parameter["schema"])))))
+    common = required + text(2, parameter["in"]) + text(3, parameter.get("description", "")) + text(4, parameter["name"])
     if parameter["in"] == "path":
-        which, own = 4, _text(5, parameter["type"]) + _integer(19, bool(parameter.get("uniqueItems")))
+        which, own = 4, text(5, parameter["type"]) + _integer(19, bool(parameter.get("uniqueItems")))
     else:
-        which, own = 3, _text(6, parameter["type"]) + _integer(20, bool(parameter.get("uniqueItems")))
-    return _nested(number, _nested(1, _nested(2, _nested(which, common + own))))
+        which, own = 3, text(6, parameter["type"]) + _integer(20, bool(parameter.get("uniqueItems")))
+    return nested(number, nested(1, nested(2, nested(which, common + own))))
 
 
 def _schema(schema: Mapping[str, Any]) -> bytes:
-    parts = [_text(number, schema[name]) for name, number in _SCHEMA_TEXTS.items() if name in schema]
-    parts += [_varint(number << 3 | 1) + struct.pack("<d", schema[name]) for name, number in _SCHEMA_DOUBLES.items() if name in schema]
+    parts = [text(number, schema[name]) for name, number in _SCHEMA_TEXTS.items() if name in schema]
+    parts += [varint(number << 3 | 1) + struct.pack("<d", schema[name]) for name, number in _SCHEMA_DOUBLES.items() if name in schema]
     parts += [_integer(number, schema[name]) for name, number in _SCHEMA_INTEGERS.items() if name in schema]
-    parts += [_text(19, name) for name in schema.get("required", ())]
-    parts += [_nested(20, _any(value)) for value in schema.get("enum", ())]
+    parts += [text(19, name) for name in schema.get("required", ())]
+    parts += [nested(20, _any(value)) for value in schema.get("enum", ())]
     if "default" in schema:
-        parts.append(_nested(5, _any(schema["default"])))
+        parts.append(nested(5, _any(schema["default"])))
     more = schema.get("additionalProperties")
     if more is not None:
-        parts.append(_nested(21, _integer(2, more) if isinstance(more, bool) else _nested(1, _schema(more))))
+        parts.append(nested(21, _integer(2, more) if isinstance(more, bool) else nested(1, _schema(more))))
     if "type" in schema:
-        parts.append(_nested(22, _text(1, schema["type"])))
+        parts.append(nested(22, text(1, schema["type"])))
     if "items" in schema:
-        parts.append(_nested(23, _nested(1, _schema(schema["items"]))))
+        parts.append(nested(23, nested(1, _schema(schema["items"]))))
     if "properties" in schema:
-        parts.append(_nested(25, b"".join(_named(1, name, _schema(each)) for name, each in schema["properties"].items())))
+        parts.append(nested(25, b"".join(_named(1, name, _schema(each)) for name, each in schema["properties"].items())))
     parts.append(_extensions(31, schema))
     return b"".join(parts)
 
@@ -97,35 +99,12 @@ def _extensions(number: int, holder: Mapping[str, Any]) -> bytes:
 
 
 def _any(value: object) -> bytes:
-    return _nested(2, orjson.dumps(value))
+    return nested(2, orjson.dumps(value))
 
 
 def _named(number: int, name: str, value: bytes) -> bytes:
-    return _nested(number, _text(1, name) + _nested(2, value))
-
-
-def _text(number: int, text: str) -> bytes:
-    return _nested(number, text.encode()) if text else b""
+    return nested(number, text(1, name) + nested(2, value))
 
 
 def _integer(number: int, value: int) -> bytes:
-    return _varint(number << 3) + _varint(int(value)) if value else b""
-
-
-def _nested(number: int, payload: bytes) -> bytes:
-    return b"".join(_head(number, len(payload))) + payload
-
-
-def _head(number: int, length: int) -> Iterable[bytes]:
-    return _varint(number << 3 | 2), _varint(length)
-
-
-def _varint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes((value,))
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return integer(number, int(value)) if value else b""

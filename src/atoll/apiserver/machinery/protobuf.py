@@ -2,7 +2,7 @@
 
 A body is four magic bytes and a runtime.Unknown: apiVersion, kind and the object's own message. The field numbers are facts of the upstream
 types, kept in one table (`protobuf.bin`, made by packaging/protobuf-table); this module only walks the wire format with it. Answers are
-always JSON, which those clients accept.
+JSON to all that accept it; `protobuf_encode.py` is for those that do not.
 
 The wire carries every plain field, zero or not. As upstream's decoding into structs and encoding as JSON does, zeros of fields that JSON
 omits are left out, those of optional (pointer) fields are kept: `replicas: 0` is not the same as none.
@@ -38,16 +38,20 @@ class Field(NamedTuple):
     keeps_zero: bool
 
 
-class _Table(NamedTuple):
+class Table(NamedTuple):
     roots: dict[str, int]
     types: list[dict[int, Field]]
 
+    def root(self, api_version: str, kind: str) -> int | None:
+        """The number of a kind's type; some, as Status, are the same in every group."""
+        return self.roots.get(f"{api_version} {kind}", self.roots.get(f" {kind}"))
+
 
 @lru_cache(maxsize=1)
-def _table() -> _Table:
+def table() -> Table:
     packed = resources.files(__package__).joinpath("protobuf.bin").read_bytes()
     content = orjson.loads(zlib.decompress(packed))
-    return _Table(content["roots"], [{row[0]: Field(*row[1:]) for row in rows} for rows in content["types"]])
+    return Table(content["roots"], [{row[0]: Field(*row[1:]) for row in rows} for rows in content["types"]])
 
 
 def decode_protobuf(body: bytes) -> dict[str, Any]:
@@ -58,19 +62,19 @@ def decode_protobuf(body: bytes) -> dict[str, Any]:
         unknown = {number: value for number, _, value in _fields(memoryview(body)[len(MAGIC) :])}
         type_meta = {number: bytes(value).decode() for number, _, value in _fields(unknown.get(1, memoryview(b"")))}
         api_version, kind = type_meta.get(1, ""), type_meta.get(2, "")
-        table = _table()
-        root = table.roots.get(f"{api_version} {kind}", table.roots.get(f" {kind}"))
+        known = table()
+        root = known.root(api_version, kind)
         if root is None:
             raise statuses.unsupported_media_type(f"{api_version} {kind} is not read as protobuf: send application/json")
-        return {"kind": kind, "apiVersion": api_version, **_message(table, root, unknown.get(2, memoryview(b"")), 0)}
+        return {"kind": kind, "apiVersion": api_version, **_message(known, root, unknown.get(2, memoryview(b"")), 0)}
     except (ValueError, IndexError, struct.error, TypeError, AttributeError) as error:
         raise _bad(str(error)) from None
 
 
-def _message(table: _Table, number: int, data: memoryview, depth: int) -> dict[str, Any]:
+def _message(known: Table, number: int, data: memoryview, depth: int) -> dict[str, Any]:
     if depth > DEPTH_MAX:
         raise _bad(f"nested deeper than {DEPTH_MAX}")
-    fields = table.types[number]
+    fields = known.types[number]
     result: dict[str, Any] = {}
     for tag, wire, raw in _fields(data):
         field = fields.get(tag)
@@ -79,14 +83,14 @@ def _message(table: _Table, number: int, data: memoryview, depth: int) -> dict[s
         if field.container == "map":
             entry = {t: (w, v) for t, w, v in _fields(raw)}
             key = bytes(entry[1][1]).decode() if 1 in entry else ""
-            result.setdefault(field.name, {})[key] = _value(table, field.what, *entry.get(2, (_BYTES, memoryview(b""))), depth)
+            result.setdefault(field.name, {})[key] = _value(known, field.what, *entry.get(2, (_BYTES, memoryview(b""))), depth)
         elif field.container == "list":
             if wire == _BYTES and field.what in ("int", "bool"):  # packed
                 result.setdefault(field.name, []).extend(_packed(raw, field.what))
             else:
-                result.setdefault(field.name, []).append(_value(table, field.what, wire, raw, depth))
+                result.setdefault(field.name, []).append(_value(known, field.what, wire, raw, depth))
         else:
-            value = _value(table, field.what, wire, raw, depth)
+            value = _value(known, field.what, wire, raw, depth)
             if not field.name:
                 result.update(value)
             elif field.keeps_zero or value not in (None, "", 0, False, {}, []):
@@ -94,9 +98,9 @@ def _message(table: _Table, number: int, data: memoryview, depth: int) -> dict[s
     return result
 
 
-def _value(table: _Table, what: int | str, wire: int, raw: Any, depth: int) -> Any:
+def _value(known: Table, what: int | str, wire: int, raw: Any, depth: int) -> Any:
     if isinstance(what, int):
-        return _message(table, what, raw, depth + 1)
+        return _message(known, what, raw, depth + 1)
     match what:
         case "string":
             return bytes(raw).decode()
