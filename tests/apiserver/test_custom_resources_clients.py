@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -133,14 +132,11 @@ def finish(cluster, name):
     at = "2026-01-01T00:00:00Z"
     conditions = [{"type": kind, "status": "True", "lastTransitionTime": at} for kind in ("SuccessCriteriaMet", "Complete")]
     status = {"startTime": at, "completionTime": at, "succeeded": 1, "conditions": conditions}
-
-    async def finished():
-        async with asyncio.timeout(20):
-            while name not in [job["metadata"]["name"] for job in (await cluster.client.list(JOBS, "default"))["items"]]:
-                await asyncio.sleep(0.02)
-        await cluster.client.patch(JOBS, name, {"status": status}, "default", subresource="status")
-
-    cluster.run(finished())
+    deadline = time.monotonic() + 20
+    while name not in [job["metadata"]["name"] for job in cluster.run(cluster.client.list(JOBS, "default"))["items"]]:
+        assert time.monotonic() < deadline, f"job {name} has not come"
+        time.sleep(0.02)
+    cluster.run(cluster.client.patch(JOBS, name, {"status": status}, "default", subresource="status"))
 
 
 @pytest.mark.parametrize("major", [3, 4])
