@@ -14,7 +14,7 @@ import dns.rcode
 import dns.reversename
 import pytest
 
-from atoll.errors import Conflict, Forbidden, InvalidInput
+from atoll.errors import Conflict, Forbidden, InvalidInput, NotSupported, SystemFailure
 from atoll.kernel import netns
 from atoll.kernel.rtnetlink import RouteSocket
 from atoll.network import Networks, PortBinding
@@ -154,6 +154,24 @@ def test_restart_keeps_it(instance, greeter):
             assert list(networks.endpoints("a")) == [one]
             assert await asked(one.address6) == f"a {one.gateway6}"
             assert await asked("::1", one.ports[-1].host_port) == f"a {one.gateway6}"
+
+    asyncio.run(run())
+
+
+def test_a_kernel_without_ipv6(instance, monkeypatch, tmp_path):
+    """What was made under another one is still listed and removed, and says why nothing is seated on it; no other is made."""
+
+    async def run():
+        async with started(instance) as networks:
+            await networks.create({"Name": "six", "EnableIPv6": True})
+        monkeypatch.setattr("atoll.network.ipv6.SYSCTL", tmp_path / "ipv6")
+        async with started(instance) as networks:
+            with pytest.raises(SystemFailure, match="switch IPv6 on for link eth0"):
+                await container(networks, "a")
+            with pytest.raises(NotSupported, match="has no IPv6"):
+                await networks.create({"Name": "another", "EnableIPv6": True})
+            await networks.delete_netns("a")
+            await networks.remove("six")
 
     asyncio.run(run())
 

@@ -19,11 +19,16 @@ SYSCTL = Path("/proc/sys/net/ipv6")
 _SMALLEST = 126  # a prefix with room for a gateway and a container
 
 
+def is_there() -> bool:
+    """Whether this kernel has IPv6: a network may have been made under another."""
+    return SYSCTL.exists()
+
+
 def network_fields(
     config: Mapping[str, Any], auxiliary: Mapping[str, str], networks: Collection[Network], instance_id: str
 ) -> dict[str, Any]:
     """What a Network has of IPv6, from the configuration asked for. Raises InvalidInput, Forbidden, NotSupported, Unavailable."""
-    if not SYSCTL.exists():
+    if not is_there():
         raise NotSupported(f"this machine's kernel has no IPv6 ({SYSCTL} is not there): create the network without --ipv6")
     taken = [IPv6Network(network.subnet6) for network in networks if network.subnet6]
     if config.get("Subnet"):
@@ -99,7 +104,7 @@ def enable_forwarding() -> None:
     Raises SystemFailure.
     """
     path = SYSCTL / "conf/all/forwarding"
-    if path.read_text(encoding="ascii").strip() == "1":
+    if not is_there() or path.read_text(encoding="ascii").strip() == "1":
         return
     for link in (SYSCTL / "conf").iterdir():
         with contextlib.suppress(OSError):  # it went away
@@ -112,10 +117,14 @@ def enable_forwarding() -> None:
 
 
 def switch_on(link: str) -> None:
-    """IPv6 of one link, whose namespace the caller is in; no neighbour may configure it (CVE-2020-13401). Raises SystemFailure."""
+    """IPv6 of one link, whose namespace the caller is in; no neighbour may configure it (CVE-2020-13401). Raises SystemFailure.
+
+    Its own address is of use at once: it comes of a MAC that we chose, and a search for doubles would hold up the first two seconds.
+    """
     settings = SYSCTL / "conf" / link
     try:
         (settings / "accept_ra").write_text("0", encoding="ascii")
+        (settings / "accept_dad").write_text("0", encoding="ascii")
         (settings / "disable_ipv6").write_text("0", encoding="ascii")
     except OSError as error:
         raise SystemFailure(f"switch IPv6 on for link {link}", error.errno or 0) from error

@@ -91,7 +91,7 @@ class Links:
             _write(settings / "disable_ipv6", "1")
         _write(_SYSCTL / "ipv4/conf" / network.bridge / "route_localnet", "1")  # published ports answer on 127.0.0.1; rules guard it
         self._route.add_address(link.index, IPv4Interface(f"{gateway}/{subnet.prefixlen}"))
-        if network.subnet6:
+        if network.subnet6 and ipv6.is_there():
             ipv6.switch_on(network.bridge)
             self._route.add_address(link.index, IPv6Interface(f"{network.gateway6}/{IPv6Network(network.subnet6).prefixlen}"))
         self._route.set_up(link.index)

@@ -65,7 +65,7 @@ class Networks:
         with links.subnet_choice():
             self._settle_networks()
         self._firewall.replace(self._state.networks.values(), self._state.endpoints.values())
-        if any(network.subnet6 for network in self._state.networks.values()):
+        if ip6.is_there() and any(network.subnet6 for network in self._state.networks.values()):
             self._open_ipv6()
         await asyncio.to_thread(self._firewall.open_foreign)
         for endpoint in list(self._state.endpoints.values()):
