@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import orjson
 
 from atoll.apiserver.machinery import statuses
+from atoll.apiserver.machinery.negotiate import PROTOBUF
 from atoll.apiserver.machinery.protobuf import decode_protobuf
 from atoll.errors import StatusError
 
 JSON = "application/json"
 YAML = "application/yaml"
 _YAML_TYPES = {YAML, "application/x-yaml", "text/yaml"}
-PROTOBUF = "application/vnd.kubernetes.protobuf"
 DEPTH_MAX = 200  # deepest upstream schema: about 40, JSONSchemaProps inside itself
 YAML_NODES_MAX = 200_000  # nodes with aliases written out; a 3 MB document has fewer
 _LOOSE_COLON = re.compile(rb'"\s+:')
