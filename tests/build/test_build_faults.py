@@ -5,6 +5,7 @@ import http.client
 import io
 import json
 import os
+import signal
 import socket
 import subprocess
 import tarfile
@@ -119,6 +120,27 @@ def test_a_killed_daemon_leaves_nothing(instance):
         assert "Successfully built" in text
     finally:
         daemon.destroy()
+
+
+def test_a_step_outlives_its_keeper_and_is_still_heard(engine):
+    path = engine.instance.run / "keeper.pid"
+    keeper = int(path.read_text())
+    connection = Connection(engine)
+    lines = post(connection, "FROM busybox\nRUN echo begun; while [ ! -e /go ]; do sleep 0.02; done; echo the last\n")
+    said = iter(lines.readline, b"")
+    until_said(said, '"begun')  # the step's own word, not the instruction
+    os.kill(keeper, signal.SIGKILL)
+    assert "may be missing" in until_said(said, "the keeper was replaced")
+    wait_for(lambda: int(path.read_text()) != keeper)
+    (box,) = steps(engine)
+    engine.docker("exec", box, "touch", "/go")
+    until_said(said, '"the last')
+    until_said(said, "Successfully built")
+    connection.close()
+
+
+def until_said(lines, words):
+    return next(text for line in lines if words in (text := line.decode()))
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from atoll.engine.names import new_id
 from atoll.engine.platforms import platform_of
 from atoll.engine.services import Services
 from atoll.engine.streams import Session
-from atoll.errors import NotFound, SystemFailure
+from atoll.errors import Conflict, NotFound, SystemFailure
 from atoll.images import Image, Progress, parse
 from atoll.images.threads import in_thread, to_its_end
 from atoll.kernel import mounts
@@ -83,10 +83,28 @@ class BuildExecutor:
     async def _start(self, container: str, session: Session, output: Output) -> None:
         try:
             await self._containers.start(container)
-            async for _, data in session.output():
-                await output(data)
+            while True:
+                async for _, data in session.output():
+                    await output(data)
+                if not session.attach.is_lost:
+                    return
+                # The step goes on with the next keeper; what it wrote in between went to nobody.
+                await output(b"[the keeper was replaced: output of this moment may be missing]\n")
+                again = await self._attached_again(container)
+                if again is None:
+                    return
+                self._containers.detach(container, session)
+                session = again
         finally:
             self._containers.detach(container, session)
+
+    async def _attached_again(self, container: str) -> Session | None:
+        """None where the step has ended meanwhile."""
+        await self._services.runtime.connect()
+        try:
+            return await self._containers.attach(container) if self._containers.get(container).is_up else None
+        except (Conflict, NotFound):
+            return None
 
     def _body(self, step: Step, image: Image, bodies: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return {
