@@ -136,6 +136,8 @@ async def _run_pods(client):
         uid, wish = pod["metadata"]["uid"], (annotations_of(pod).get(PLAYED, ""), pod["metadata"].get("generation"))
         with contextlib.suppress(StatusError):  # it has gone, or changes again: another event comes
             if is_deleting(pod):
+                if pod["metadata"].get("finalizers") and pod["status"].get("phase") in ("Pending", "Running"):
+                    await client.update(PODS, {**copy_of(pod), "status": pod["status"] | {"phase": "Failed"}}, subresource="status")
                 await client.delete(PODS, name_of(pod), namespace_of(pod), grace_seconds=0)
             elif played.get(uid) != wish:
                 status = _status(pod, next(addresses))

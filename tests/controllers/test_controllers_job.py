@@ -290,7 +290,22 @@ def test_a_job_at_every_time_and_a_short_history():
     virtual_time.run(scenario())
 
 
-@pytest.mark.parametrize(("policy", "running"), [("Allow", 3), ("Forbid", 1), ("Replace", 1)])
+@pytest.mark.parametrize(
+    ("policy", "running"),
+    [
+        pytest.param(
+            "Allow", 3, marks=pytest.mark.conformance("[sig-apps] CronJob should schedule multiple jobs concurrently [Conformance]")
+        ),
+        pytest.param(
+            "Forbid",
+            1,
+            marks=pytest.mark.conformance("[sig-apps] CronJob should not schedule new jobs when ForbidConcurrent [Slow] [Conformance]"),
+        ),
+        pytest.param(
+            "Replace", 1, marks=pytest.mark.conformance("[sig-apps] CronJob should replace jobs when ReplaceConcurrent [Conformance]")
+        ),
+    ],
+)
 def test_concurrency(policy, running):
     async def scenario():
         async with cluster(CronJobController, kubelet=True) as c:
@@ -302,6 +317,7 @@ def test_concurrency(policy, running):
     virtual_time.run(scenario())
 
 
+@pytest.mark.conformance("[sig-apps] CronJob should not schedule jobs when suspended [Slow] [Conformance]")
 def test_missed_times_are_made_good_by_the_last_alone():
     async def scenario():
         async with cluster(CronJobController) as c:

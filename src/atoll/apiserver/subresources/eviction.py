@@ -25,9 +25,26 @@ async def evict(core: Core, call: Call, eviction: Object) -> Object:
         raise statuses.not_found(call.kind, call.name or "")
     if _counts(item.obj):
         await _spend(core, call, item)
+    if not call.dry_run:
+        await _tell(core, call)
     through = Call(call.user, "delete", call.kind, call.namespace, call.name, dry_run=call.dry_run)
     await delete(core, through, options)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
+
+
+async def _tell(core: Core, call: Call) -> None:
+    """Note on the pod why it goes: failure policies of jobs ask for it."""
+    now = timestamp_seconds(core.clock())
+    told = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}
+
+    async def with_condition(item: Item) -> Object:
+        pod: Object = orjson.loads(item.body)
+        status = pod.setdefault("status", {})
+        others = [each for each in status.get("conditions") or () if each["type"] != told["type"]]
+        status["conditions"] = [*others, {**told, "lastTransitionTime": now}]
+        return pod
+
+    await change(core, Call(call.user, "update", call.kind, call.namespace, call.name, "status"), with_condition)
 
 
 def _counts(pod: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from atoll.controllers import conditions
 from atoll.controllers.base import Context, Controller
 from atoll.controllers.conditions import condition
 from atoll.controllers.expectations import Expectations
-from atoll.controllers.job import indexes, plan
+from atoll.controllers.job import indexes, plan, policies
 from atoll.controllers.job.plan import FINALIZER, Verdict
 from atoll.controllers.ownership import Claims
 from atoll.controllers.pods import is_active, is_finished, is_ready, phase_of, pod_from_template
@@ -35,8 +35,19 @@ class Count:
     succeeded: int
     failed: int
     done_indexes: set[int]
+    given_up: set[int]
     new_succeeded: list[Object]
     new_failed: list[Object]
+    new_ignored: list[Object]
+    fatal: str
+
+    @property
+    def all_done(self) -> set[int]:
+        return self.done_indexes | {index for pod in self.new_succeeded if (index := indexes.index_of(pod)) is not None}
+
+    @property
+    def tally(self) -> plan.Tally:
+        return plan.Tally(self.all_succeeded, self.all_failed, frozenset(self.all_done), frozenset(self.given_up), self.fatal)
 
     @property
     def all_succeeded(self) -> int:
@@ -70,8 +81,9 @@ class JobController(Controller):
             return
         counted |= _uncounted(job)
         job = await self._settle_uncounted(job, pods)
-        count = self._count(job, [pod for pod in pods if uid_of(pod) not in counted])
-        verdict = None if is_deleting(job) else plan.verdict(job, pods, count.all_succeeded, count.all_failed, self.clock())
+        count = self._count(job, [pod for pod in pods if uid_of(pod) not in counted], pods)
+        verdict = None if is_deleting(job) else plan.verdict(job, pods, count.tally, self.clock())
+        await self._remove_finalizers(count.new_ignored)
         failure: AtollError | None = None
         if verdict is not None:
             await self._delete_pods(key, job, [pod for pod in pods if is_active(pod)])
@@ -88,7 +100,7 @@ class JobController(Controller):
 
     # Counting
 
-    def _count(self, job: Object, pods: list[Object]) -> Count:
+    def _count(self, job: Object, pods: list[Object], all_pods: list[Object]) -> Count:
         status = job.get("status") or {}
         done = indexes.parse(status.get("completedIndexes"))
         fresh = [pod for pod in pods if _is_tracked(pod) and not is_active(pod)]
@@ -98,7 +110,12 @@ class JobController(Controller):
             succeeded = list(by_index.values())
         # A pod that is being deleted has failed only when its containers are over; until then its kubelet may still report success.
         failed = [pod for pod in fresh if plan.is_failed(pod) and (is_finished(pod) or not pod["spec"].get("nodeName"))]
-        return Count(status.get("succeeded", 0), status.get("failed", 0), done, succeeded, failed)
+        decisions = [(pod, policies.decide(job, pod)) for pod in failed]
+        ignored = [pod for pod, decision in decisions if decision.action == "Ignore"]
+        counted = [pod for pod, decision in decisions if decision.action != "Ignore"]
+        fatal = next((decision.message for _, decision in decisions if decision.action == "FailJob"), "")
+        given_up = policies.failed_indexes(job, all_pods)
+        return Count(status.get("succeeded", 0), status.get("failed", 0), done, given_up, succeeded, counted, ignored, fatal)
 
     async def _settle_uncounted(self, job: Object, pods: list[Object]) -> Object:
         """Finishes what an earlier look began: pods already noted as uncounted lose their finalizer and move into the counters."""
@@ -134,7 +151,7 @@ class JobController(Controller):
 
     async def _manage(self, key: str, job: Object, pods: list[Object], count: Count) -> AtollError | None:
         active = [pod for pod in pods if is_active(pod)]
-        target = plan.wanted_active(job, len(active), count.all_succeeded)
+        target = plan.wanted_active(job, len(active), count.all_succeeded + len(count.given_up))
         if len(active) > target:
             surplus = sorted(active, key=lambda pod: (is_ready(pod), pod["metadata"].get("creationTimestamp", "")))
             await self._delete_pods(key, job, surplus[: len(active) - target])
@@ -144,18 +161,30 @@ class JobController(Controller):
         missing = target - len(active) - ending
         if missing <= 0:
             return None
-        wait = plan.backoff_left(pods, count.all_failed, self.clock())
+        # With a limit for each index, each waits for itself alone.
+        wait = plan.backoff_left(pods, count.all_failed, self.clock()) if policies.limit_per_index(job) is None else 0.0
         if wait > 0:
             self.queue.add_after(key, wait)
             return None
-        return await self._create_pods(key, job, self._makers(job, pods, count, missing))
+        makers = self._makers(key, job, pods, count, missing)
+        return await self._create_pods(key, job, makers) if makers else None
 
-    def _makers(self, job: Object, pods: list[Object], count: Count, missing: int) -> list[Callable[[], Object]]:
+    def _makers(self, key: str, job: Object, pods: list[Object], count: Count, missing: int) -> list[Callable[[], Object]]:
         if not plan.is_indexed(job):
-            return [lambda: _make_pod(job, None)] * missing
-        done = count.done_indexes | {index for pod in count.new_succeeded if (index := indexes.index_of(pod)) is not None}
-        free = plan.free_indexes(job, pods, done, missing)
-        return [lambda index=index: _make_pod(job, index) for index in free]  # type: ignore[misc]
+            return [lambda: _make_pod(job, None, 0)] * missing
+        ended = count.all_done | count.given_up
+        if policies.limit_per_index(job) is None:
+            free = plan.free_indexes(job, pods, ended, missing)
+            return [lambda index=index: _make_pod(job, index, 0) for index in free]  # type: ignore[misc]
+        failures, now = policies.failures(job, pods), self.clock()
+        waits = {
+            index: plan.backoff_left([pod for pod in pods if indexes.index_of(pod) == index], failures[index], now) for index in failures
+        }
+        waiting = {index: wait for index, wait in waits.items() if wait > 0 and index not in ended}
+        if waiting:
+            self.queue.add_after(key, min(waiting.values()))
+        free = plan.free_indexes(job, pods, ended | waiting.keys(), missing)
+        return [lambda index=index: _make_pod(job, index, failures.get(index, 0)) for index in free]  # type: ignore[misc]
 
     async def _create_pods(self, key: str, job: Object, makers: list[Callable[[], Object]]) -> AtollError | None:
         self._expectations.expect(key, creations=len(makers))
@@ -240,10 +269,12 @@ class JobController(Controller):
         uncounted = {"succeeded": [uid_of(pod) for pod in count.new_succeeded], "failed": [uid_of(pod) for pod in count.new_failed]}
         status["uncountedTerminatedPods"] = {field: uids for field, uids in uncounted.items() if uids}
         if plan.is_indexed(job):
-            done = count.done_indexes | {index for pod in count.new_succeeded if (index := indexes.index_of(pod)) is not None}
+            done = count.all_done
             status["completedIndexes"] = indexes.spell(done)
             if done:
                 status["succeeded"] = len(done)
+        if policies.limit_per_index(job) is not None:
+            status["failedIndexes"] = indexes.spell(count.given_up)
 
     def _conditions(self, job: Object, status: Object, verdict: Verdict | None, now: str) -> list[Object]:
         entries = status.get("conditions") or []
@@ -304,7 +335,7 @@ def _is_tracked(pod: Object) -> bool:
     return FINALIZER in (pod["metadata"].get("finalizers") or ())
 
 
-def _make_pod(job: Object, index: int | None) -> Object:
+def _make_pod(job: Object, index: int | None, failures: int) -> Object:
     pod = pod_from_template(job["spec"]["template"], job, JOBS)
     meta = pod["metadata"]
     meta["finalizers"] = [*(meta.get("finalizers") or ()), FINALIZER]
@@ -313,6 +344,8 @@ def _make_pod(job: Object, index: int | None) -> Object:
     meta["generateName"] = f"{name_of(job)}-{index}-"
     meta.setdefault("annotations", {})[indexes.INDEX] = str(index)
     meta.setdefault("labels", {})[indexes.INDEX] = str(index)
+    if policies.limit_per_index(job) is not None:
+        meta["annotations"][policies.FAILURE_COUNT] = str(failures)
     spec = pod["spec"]
     spec.setdefault("hostname", f"{name_of(job)}-{index}")
     source = {"fieldRef": {"fieldPath": f"metadata.annotations['{indexes.INDEX}']"}}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from atoll.client.objects import Object, is_deleting
 from atoll.controllers.conditions import Conditions, find
 from atoll.controllers.job.indexes import index_of
+from atoll.controllers.job.policies import success_rule
 from atoll.controllers.pods import is_active, parse_time, phase_of
 
 FINALIZER = "batch.kubernetes.io/job-tracking"
@@ -61,18 +62,60 @@ def is_failed(pod: Object) -> bool:
     return phase_of(pod) == "Failed" or (is_deleting(pod) and phase_of(pod) != "Succeeded")
 
 
-def verdict(job: Object, pods: Sequence[Object], succeeded: int, failed: int, now: float) -> Verdict | None:
-    """`succeeded` and `failed` are the counters, pods that just ended included."""
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The counters, pods that just ended included; of an indexed job the indexes that are done, and those given up. `fatal` is what a
+    failure policy says of a pod for which the whole job fails.
+    """
+
+    succeeded: int
+    failed: int
+    done: frozenset[int] = frozenset()
+    given_up: frozenset[int] = frozenset()
+    fatal: str = ""
+
+
+def verdict(job: Object, pods: Sequence[Object], tally: Tally, now: float) -> Verdict | None:
+    return _announced(job) or _failure(job, pods, tally, now) or _success(job, pods, tally)
+
+
+def _announced(job: Object) -> Verdict | None:
+    """What has been told already stands, though its pods have been counted since."""
+    entries: Conditions = (job.get("status") or {}).get("conditions") or []
+    for interim, kind in (("FailureTarget", "Failed"), ("SuccessCriteriaMet", "Complete")):
+        entry = find(entries, interim)
+        if entry is not None and entry["status"] == "True":
+            return Verdict(kind, entry.get("reason", ""), entry.get("message", ""))
+    return None
+
+
+def _failure(job: Object, pods: Sequence[Object], tally: Tally, now: float) -> Verdict | None:
     spec = job["spec"]
+    if tally.fatal:
+        return Verdict("Failed", "PodFailurePolicy", tally.fatal)
     restarts = sum(_restarts(pod) for pod in pods if is_active(pod)) if _restarts_in_place(job) else 0
-    if failed + restarts > spec.get("backoffLimit", 6):
+    if tally.failed + restarts > spec.get("backoffLimit", 6):
         return Verdict("Failed", "BackoffLimitExceeded", "Job has reached the specified backoff limit")
     left = deadline_left(job, now)
     if left is not None and left <= 0:
         return Verdict("Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
+    if not tally.given_up:
+        return None
+    most = spec.get("maxFailedIndexes")
+    if most is not None and len(tally.given_up) > most:
+        return Verdict("Failed", "MaxFailedIndexesExceeded", "Job has exceeded the specified maximal number of failed indexes")
+    if len(tally.given_up) + len(tally.done) >= (completions(job) or 0):
+        return Verdict("Failed", "FailedIndexes", "Job has failed indexes")
+    return None
+
+
+def _success(job: Object, pods: Sequence[Object], tally: Tally) -> Verdict | None:
+    rule = success_rule(job, set(tally.done))
+    if rule is not None:
+        return Verdict("Complete", "SuccessPolicy", f"Matched rules at index {rule}")
     wanted = completions(job)
     active = sum(is_active(pod) for pod in pods)
-    done = succeeded >= wanted if wanted is not None else succeeded > 0 and not active
+    done = tally.succeeded >= wanted if wanted is not None else tally.succeeded > 0 and not active
     if done:
         return Verdict("Complete", "CompletionsReached", "Reached expected number of succeeded pods")
     return None
@@ -84,21 +127,21 @@ def deadline_left(job: Object, now: float) -> float | None:
     return None if limit is None or started is None or is_suspended(job) else started + limit - now
 
 
-def wanted_active(job: Object, active: int, succeeded: int) -> int:
-    """How many pods should be running now."""
+def wanted_active(job: Object, active: int, ended: int) -> int:
+    """How many pods should be running now; `ended` are successes, and indexes that are given up."""
     if is_suspended(job):
         return 0
     wanted = completions(job)
     if wanted is None:
-        return active if succeeded else parallelism(job)
-    return min(parallelism(job), max(0, wanted - succeeded))
+        return active if ended else parallelism(job)
+    return min(parallelism(job), max(0, wanted - ended))
 
 
-def free_indexes(job: Object, pods: Sequence[Object], succeeded: set[int], count: int) -> list[int]:
-    """The lowest indexes that are neither done nor at work."""
+def free_indexes(job: Object, pods: Sequence[Object], ended: set[int], count: int) -> list[int]:
+    """The lowest indexes that are neither ended nor at work."""
     busy = {index_of(pod) for pod in pods if is_active(pod) or is_deleting(pod)}
     total = completions(job) or 0
-    return [index for index in range(total) if index not in succeeded and index not in busy][:count]
+    return [index for index in range(total) if index not in ended and index not in busy][:count]
 
 
 def backoff_left(pods: Sequence[Object], failed: int, now: float) -> float:
