@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import http.client
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from atoll.apiserver.auth import settings
 from atoll.apiserver.auth.jwks import KeySet
 from atoll.apiserver.auth.settings import AuthenticationSettings
 from atoll.client.resources import PODS, SECRETS, SERVICE_ACCOUNTS, Resource
@@ -295,3 +297,36 @@ def test_a_configuration_that_cannot_be(tmp_path, content, why):
     with pytest.raises(InvalidInput, match=why) as told:
         AuthenticationSettings.load(path, time.time)
     assert str(path) in str(told.value)
+
+
+def test_a_configuration_is_read_again_when_it_has_changed(tmp_path, caplog):
+    path = tmp_path / "authentication.yaml"
+    text = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\nanonymous: {enabled: %s}\n"
+    path.write_text(text % "true")
+
+    async def scenario():
+        used = []
+        following = asyncio.create_task(settings.follow(path, settings.state(path), time.time, used.append, every=0.005))
+
+        async def until(condition):
+            async with asyncio.timeout(10):
+                while not condition():  # noqa: ASYNC110  # a file tells nobody
+                    await asyncio.sleep(0.005)
+
+        def replace(content):
+            made = tmp_path / "new"
+            made.write_text(content)
+            made.rename(path)
+
+        replace(text % "false")
+        await until(lambda: used)
+        replace("kind: Nonsense\n")
+        await until(lambda: "stays as it was" in caplog.text)
+        path.unlink()
+        await until(lambda: caplog.text.count("stays as it was") == 2)
+        replace(text % "true")
+        await until(lambda: len(used) == 2)
+        following.cancel()
+        return [each.anonymous for each in used]
+
+    assert asyncio.run(scenario()) == [(), None]

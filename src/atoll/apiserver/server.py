@@ -16,13 +16,13 @@ from atoll.apiserver.api import Api
 from atoll.apiserver.audit.log import AuditLog
 from atoll.apiserver.audit.policy import Policy
 from atoll.apiserver.audit.record import Auditor
+from atoll.apiserver.auth import settings
 from atoll.apiserver.auth.authenticate import Authenticator
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.auth.bootstraptokens import BootstrapTokens
 from atoll.apiserver.auth.jwt import TokenSigner
 from atoll.apiserver.auth.reviews import Reviews
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
-from atoll.apiserver.auth.settings import AuthenticationSettings
 from atoll.apiserver.bootstrap import bootstrap, keep_service, publish_authentication, publish_service, publish_service_range
 from atoll.apiserver.claims import Claims
 from atoll.apiserver.config import ApiServerConfig
@@ -89,11 +89,12 @@ class ApiServer:
         if config.service_account_key is not None:
             signer = TokenSigner.load(config.service_account_key)
             tokens = ServiceAccountTokens(core, signer, config.service_account_issuer, core.clock)
+        authentication = settings.state(config.authentication) if config.authentication else None
         authenticator = Authenticator(
             config.tokens,
             tokens,
             BootstrapTokens(core, core.clock),
-            AuthenticationSettings.load(config.authentication, core.clock) if config.authentication else None,
+            settings.AuthenticationSettings.load(config.authentication, core.clock) if config.authentication else None,
             _front_proxy(config),
         )
         self._api = Api(core, Reviews(authenticator, authorizer), tokens)
@@ -125,6 +126,9 @@ class ApiServer:
         self._tasks.append(asyncio.create_task(keep_reclaiming(core, claims), name="service addresses"))
         self._tasks.append(asyncio.create_task(tell_dangling(self._api), name="flow schemas"))
         self._tasks.append(asyncio.create_task(tell_type_checks(self._api), name="admission policies"))
+        if config.authentication is not None:
+            following = settings.follow(config.authentication, authentication, core.clock, authenticator.use)
+            self._tasks.append(asyncio.create_task(following, name="authentication configuration"))
         self._tasks.append(asyncio.create_task(expire_events(self._api, config.event_ttl_s), name="event expiry"))
 
     async def handler(self, request: Request) -> Response | None:

@@ -42,10 +42,13 @@ class Authenticator:
         self._tokens = tokens
         self._accounts = accounts
         self._bootstrap = bootstrap
-        settings = settings or AuthenticationSettings()
+        self._front_proxy = front_proxy
+        self.use(settings or AuthenticationSettings())
+
+    def use(self, settings: AuthenticationSettings) -> None:
+        """From now on. What issuers' keys were fetched is fetched again."""
         self._issuers = {issuer.url: issuer for issuer in settings.issuers}
         self._anonymous = settings.anonymous
-        self._front_proxy = front_proxy
 
     def authenticate(self, request: Request) -> User:
         """Raises StatusError 401 for credentials that are not good; KeysWanted when the token's issuer must be asked for its keys first."""
