@@ -36,13 +36,12 @@ class ArchiveWriter:
         for directory in (b"blobs", b"blobs/sha256"):
             yield encode(Entry(directory, Kind.DIRECTORY, 0o755, 0, 0, 0, 0))
         for image, names in wanted:
-            layers = [Descriptor(OCI_LAYER, layer.diff_id, self._tars.size(layer)) for layer in image.layers]
+            layers = self._layers(image)
             for layer, blob in zip(image.layers, layers, strict=True):
                 yield from self._blob(blob, self._tars.plain(layer), created_ns(image))
             config = self._blobs.read(image.id)
             yield from self._blob(Descriptor(OCI_CONFIG, image.id, len(config)), iter([config]), created_ns(image))
-            data = new_manifest(Descriptor(OCI_CONFIG, image.id, len(config)), layers)
-            manifest = Descriptor(OCI_MANIFEST, sha256(data), len(data))
+            manifest, data = self.manifest(image)
             yield from self._blob(manifest, iter([data]), created_ns(image))
             for name in names:
                 notes = {"io.containerd.image.name": str(name), "org.opencontainers.image.ref.name": name.tag or ""}
@@ -63,6 +62,15 @@ class ArchiveWriter:
         yield from _file("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
         yield from _file("repositories", orjson.dumps(repositories))
         yield TRAILER
+
+    def manifest(self, image: Image) -> tuple[Descriptor, bytes]:
+        """The one IMAGE has in an archive, where its layers are plain. Blocks."""
+        config = Descriptor(OCI_CONFIG, image.id, len(self._blobs.read(image.id)))
+        data = new_manifest(config, self._layers(image))
+        return Descriptor(OCI_MANIFEST, sha256(data), len(data)), data
+
+    def _layers(self, image: Image) -> list[Descriptor]:
+        return [Descriptor(OCI_LAYER, layer.diff_id, self._tars.size(layer)) for layer in image.layers]
 
     def _blob(self, blob: Descriptor, chunks: Iterator[bytes], mtime_ns: int) -> Iterator[bytes]:
         if blob.digest in self._written:

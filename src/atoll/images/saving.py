@@ -10,7 +10,7 @@ from atoll.images.blobs import Blobs
 from atoll.images.bridge import produce
 from atoll.images.catalog import Catalog, canonical
 from atoll.images.layertar import LayerTars
-from atoll.images.model import Image
+from atoll.images.model import Descriptor, Image
 from atoll.images.reference import Reference, parse
 
 
@@ -34,6 +34,10 @@ class Saver:
 
     def archive(self, wanted: Sequence[tuple[Image, Sequence[Reference]]]) -> AsyncIterator[bytes]:
         return produce(ArchiveWriter(self._blobs, self._tars).write(wanted))
+
+    def manifest(self, image: Image) -> Descriptor:
+        """Of what an archive of IMAGE has for it. Blocks."""
+        return ArchiveWriter(self._blobs, self._tars).manifest(image)[0]
 
     def named(self, text: str) -> Iterator[tuple[Image, Reference | None]]:
         """The images a word stands for, each with the name it is saved under. Raises NotFound."""

@@ -261,6 +261,10 @@ class ImageStore:
         """The same of one image, under NAMES that it need not have here."""
         return self._saver.archive([(image, names)])
 
+    async def archive_manifest(self, image: Image) -> Descriptor:
+        """The manifest that `archive` has for it: where to find the image in there, or in what is made of it."""
+        return await asyncio.to_thread(self._saver.manifest, image)
+
     def named(self, text: str) -> list[Image]:
         """What `save` takes a word for: one image, or all that a repository's name stands for. Raises NotFound."""
         return list({image.id: image for image, _ in self._saver.named(text)}.values())

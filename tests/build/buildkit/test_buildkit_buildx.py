@@ -63,7 +63,12 @@ def test_outputs_to_the_client(buildx, engine, tmp_path):
     with tarfile.open(tmp_path / "out.tar") as archive:
         assert archive.getnames() == ["d", "d/a", "d/b"]
     buildx("build", "-t", "archived:1", "-o", f"type=docker,dest={tmp_path}/docker.tar", str(place))
-    buildx("build", "-o", f"type=oci,dest={tmp_path}/oci.tar", str(place))
+    buildx("build", "-o", f"type=oci,dest={tmp_path}/oci.tar", "--metadata-file", str(tmp_path / "m"), str(place))
+    found = json.loads((tmp_path / "m").read_text())
+    with tarfile.open(tmp_path / "oci.tar") as archive:
+        (manifest,) = json.load(archive.extractfile("index.json"))["manifests"]
+    assert found["containerimage.descriptor"] == manifest
+    assert found["containerimage.digest"] == manifest["digest"] != found["containerimage.config.digest"]
     buildx("build", "-o", "type=cacheonly", str(place))
     assert engine.docker("images", "-aq").stdout == before
     assert "Loaded image: archived:1" in engine.docker("load", "-i", str(tmp_path / "docker.tar")).stdout

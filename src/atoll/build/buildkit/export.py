@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from atoll.build.buildkit.board import Board, Vertex
 from atoll.build.buildkit.filesend import send_archive, send_tree
@@ -23,7 +26,8 @@ from atoll.images.bridge import produce
 from atoll.images.pack import pack_tree
 from atoll.images.tarheader import TRAILER
 
-CONFIG_DIGEST, DIGEST = "containerimage.config.digest", "containerimage.digest"  # what clients look for in the response
+# What clients look for in the response.
+CONFIG_DIGEST, DIGEST, DESCRIPTOR = (f"containerimage.{name}" for name in ("config.digest", "digest", "descriptor"))
 STORED = frozenset({"moby", "image"})
 ARCHIVES = frozenset({"docker", "oci"})
 TRUE = frozenset({"1", "t", "true"})
@@ -110,7 +114,9 @@ async def _archive(exporter: Exporter, image: Image, images: ImageStore, session
     with board.task(f"exporting to {exporter.kind} image format") as vertex:
         await send_archive(session, exporter.number, images.archive(image, names), told, _moved(vertex, "sending tarball"))
         vertex.status("sending tarball", done=True)
-    return {CONFIG_DIGEST: image.id, DIGEST: image.id, **told}
+    manifest = await images.archive_manifest(image)
+    descriptor = base64.b64encode(orjson.dumps(manifest.wire())).decode()
+    return {CONFIG_DIGEST: image.id, DIGEST: manifest.digest, DESCRIPTOR: descriptor, **told}
 
 
 async def _files(exporter: Exporter, image: Image, images: ImageStore, session: Session, board: Board) -> dict[str, str]:
