@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from benchmarks.engines import IMAGE, Atoll, Engine
 from benchmarks.figures import Results
@@ -20,6 +22,17 @@ LOG_BYTES = 200_000_000
 LOG_LINES = "x" * 99  # and a newline
 SETTLE_S = 2.0
 SLEEP = ("sleep", "900")
+COMPOSE_RUNS = 3
+DOWNLOADS = 3
+SERVED = 512  # MB, by a container's web server
+# As in a first try of compose: a volume, a network, an order; nothing waits for a grace.
+PROJECT = f"""services:
+  db: {{image: "{IMAGE}", command: [sleep, "600"], stop_grace_period: 0s, volumes: ["data:/data"]}}
+  api: {{image: "{IMAGE}", command: [sleep, "600"], stop_grace_period: 0s, depends_on: [db]}}
+  web: {{image: "{IMAGE}", command: [sleep, "600"], stop_grace_period: 0s, depends_on: [api]}}
+volumes: {{data: {{}}}}
+"""
+STEPS = {"compose_up": ("up", "-d"), "compose_again": ("up", "-d"), "compose_down": ("down", "-v", "-t", "0")}
 
 
 class Containers:
@@ -34,8 +47,13 @@ class Containers:
         self._against_a_running_one()
         self._each("at_once", at_once, runs=2)
         self._fifty()
+        self._compose()
+        self._published()
         if logs:
             self._logs()
+        time.sleep(SETTLE_S)
+        for engine in self.engines:
+            self._memory("used", engine)
 
     def _each(self, key: str, sample: Callable[[Engine], float], runs: int | None = None) -> None:
         for turn in range((runs or self.runs) + 1):
@@ -89,6 +107,32 @@ class Containers:
             begin = time.perf_counter()
             engine.remove(names)
             self.results.add("remove_each", engine.name, milliseconds(begin) / MANY)
+
+    def _compose(self) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(PROJECT)
+            file.flush()
+            for turn in range(COMPOSE_RUNS + 1):
+                for engine in self.engines:
+                    if not engine.has_compose:
+                        continue
+                    for key, words in STEPS.items():
+                        took = timed(engine, "compose", "-f", file.name, "-p", "bench", *words)
+                        if turn:
+                            self.results.add(key, engine.name, took)
+
+    def _published(self) -> None:
+        """From a web server in a container to a client outside, over the port that is published on 127.0.0.1."""
+        for engine in self.engines:
+            script = f"dd if=/dev/zero of=/tmp/file bs=1M count={SERVED} 2>/dev/null; exec httpd -f -p 80 -h /tmp"
+            engine.run("run", "-d", "--name", "served", "-p", "127.0.0.1:18080:80", IMAGE, "sh", "-c", script)
+        for _ in range(DOWNLOADS):
+            for engine in self.engines:
+                client = [*engine.enter, sys.executable, str(Path(__file__).with_name("download.py")), "18080", str(SERVED << 20)]
+                done = subprocess.run(client, capture_output=True, text=True, timeout=120, check=True)
+                self.results.add("published", engine.name, float(done.stdout))
+        for engine in self.engines:
+            engine.remove(["served"])
 
     def _logs(self) -> None:
         for engine in self.engines:

@@ -23,6 +23,7 @@ from atoll.config import Instance
 IMAGE = "localhost/busybox:latest"
 COMMAND_S = 300
 PROGRAM = str(Path(sys.executable).parent / "atoll")
+COMPOSE = Path(sys.executable).parent / "docker-compose"  # the same for all
 FETCHED = Path(sys.executable).parents[1] / "docker"  # by packaging/fetch-docker --engine
 
 
@@ -33,6 +34,8 @@ class Engine:
     command: list[str]
     socket: Path
     environ: dict[str, str]
+    enter: tuple[str, ...] | list[str] = ()  # what brings a command to where its ports are published
+    has_compose = True
 
     def run(self, *words: str, check: bool = True, stdin: bytes = b"") -> str:
         done = subprocess.run([*self.command, *words], env=self.environ, input=stdin, capture_output=True, timeout=COMMAND_S, check=False)
@@ -94,7 +97,10 @@ class Docker(Engine):
     def __init__(self, home: Path) -> None:
         programs = self.programs()
         self.command, self.socket = [docker_client() if programs else "docker"], home / "docker.sock"
-        self.environ = {**os.environ, "DOCKER_HOST": f"unix://{self.socket}"}
+        plugins = home / "config" / "cli-plugins"
+        plugins.mkdir(parents=True)
+        (plugins / "docker-compose").symlink_to(COMPOSE)
+        self.environ = {**os.environ, "DOCKER_HOST": f"unix://{self.socket}", "DOCKER_CONFIG": str(plugins.parent)}
         group = f"atoll-bench-{self.name}-{os.getpid()}"
         words = ["--data-root", home / "data", "--exec-root", home / "exec", "--pidfile", home / "pid", "--host", f"unix://{self.socket}"]
         self._cell = Cell(["dockerd", f"--cgroup-parent=/{group}", *map(str, words)], home / "log", (group,), programs)
@@ -132,6 +138,7 @@ class InstalledDocker(Docker):
 
 class Podman(Engine):
     name = "podman"
+    has_compose = False
 
     def __init__(self, home: Path) -> None:
         self.socket = home / "podman.sock"
@@ -140,7 +147,8 @@ class Podman(Engine):
         podman = ["podman", *words, "--cgroup-manager=cgroupfs", "--runtime=crun"]
         service = [*podman, "system", "service", "--time=0", f"unix://{self.socket}"]
         self._cell = Cell(service, home / "log", ("libpod_parent", "conmon"))
-        self.command = [*self._cell.enter, *podman]
+        self.enter = self._cell.enter
+        self.command = [*self.enter, *podman]
         _await(self)
 
     @classmethod
