@@ -276,28 +276,3 @@ def test_an_expired_token_goes(cluster):
     while any(one["metadata"]["name"] == secret["metadata"]["name"] for one in cluster.run(cluster.client.list(SECRETS))["items"]):
         assert time.monotonic() < end, "the token is still there"
         time.sleep(0.02)
-
-
-def test_should_support_csr_api_operations(cluster):
-    """[sig-auth] Certificates API [Privileged:ClusterAdmin] should support CSR API operations [Conformance]"""
-    run, client = cluster.run, cluster.client
-    made = run(client.create(CSRS, manifest(a_request("e2e")[1], "example.com/e2e")))
-    name = made["metadata"]["name"]
-    condition = {"type": "ApprovalPatch", "status": "True", "reason": "e2e"}
-    patch = {"metadata": {"annotations": {"patchedapproval": "true"}}, "status": {"conditions": [condition]}}
-    found = run(client.patch(CSRS, name, patch, subresource="approval"))
-    assert [each["type"] for each in found["status"]["conditions"]] == ["ApprovalPatch"]
-    assert found["metadata"]["annotations"]["patchedapproval"] == "true"
-    update = json.loads(json.dumps(found))
-    update["status"]["conditions"].append({"type": "ApprovalUpdate", "status": "True", "reason": "e2e"})
-    found = run(client.update(CSRS, update, subresource="approval"))
-    assert len(found["status"]["conditions"]) == 2
-    pem = base64.b64encode((cluster.home / "ca.crt").read_bytes()).decode()
-    patch = {"metadata": {"annotations": {"patchedstatus": "true"}}, "status": {"certificate": pem}}
-    found = run(client.patch(CSRS, name, patch, subresource="status"))
-    assert (found["status"]["certificate"], found["metadata"]["annotations"]["patchedstatus"]) == (pem, "true")
-    assert len(found["status"]["conditions"]) == 2
-    update = json.loads(json.dumps(found))
-    update["status"]["conditions"].append({"type": "StatusUpdate", "status": "True", "reason": "e2e"})
-    assert len(run(client.update(CSRS, update, subresource="status"))["status"]["conditions"]) == 3
-    run(client.delete(CSRS, name))

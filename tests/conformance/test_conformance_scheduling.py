@@ -330,6 +330,34 @@ def test_pods_are_deleted_together(pods):
     until(lambda: not pods.items(labelSelector="type=Testing"))
 
 
+@pytest.mark.conformance("[sig-node] Pods should be submitted and removed [NodeConformance] [Conformance]")
+def test_a_pod_comes_and_goes(pods):
+    selector = {"labelSelector": "time=now"}
+    listed = pods.list(**selector)
+    assert listed["items"] == []
+    with pods.watch(resourceVersion=listed["metadata"]["resourceVersion"], **selector) as watch:
+        pods.new("pod-submit-remove", labels={"time": "now"}, spec=pod_spec())
+        watch.expect("ADDED")
+        assert pods.names(**selector) == ["pod-submit-remove"]
+        watch.expect("MODIFIED", lambda pod: pod["status"]["phase"] == "Running")
+        pods.delete("pod-submit-remove", gracePeriodSeconds=30)
+        marked = watch.expect("MODIFIED", lambda pod: pod["metadata"].get("deletionTimestamp"))
+        assert marked["metadata"]["deletionGracePeriodSeconds"] == 30
+        watch.expect("DELETED")
+    assert pods.names(**selector) == []
+
+
+@pytest.mark.conformance("[sig-node] Sysctls [LinuxOnly] [NodeConformance] should reject invalid sysctls [Conformance]")
+def test_bad_names_of_sysctls_are_refused(pods):
+    names = ("foo-", "kernel.shmmax", "safe-and-unsafe", "bar..")
+    sysctls = [{"name": name, "value": "bar"} for name in names]
+    with pytest.raises(Refused) as refused:
+        pods.new("pod", spec=pod_spec(securityContext={"sysctls": sysctls}))
+    assert refused.value.code == 422
+    told = {cause["field"] for cause in refused.value.status["details"]["causes"]}
+    assert told == {f"spec.securityContext.sysctls[{number}].name" for number in (0, 3)}
+
+
 @pytest.mark.conformance("[sig-node] Pods should patch a pod status [Conformance]")
 def test_the_status_of_a_pod_is_patched(pods):
     pods.new("pod", annotations=KEPT, spec=pod_spec())

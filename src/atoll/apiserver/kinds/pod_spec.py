@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _NODE_OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt")
 _AFFINITY_LISTS = ("podAffinity", "podAntiAffinity")
 _REQUIRED, _PREFERRED = "requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution"
+_SYSCTL = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
+_SYSCTL_MAX = 253
 _NAMESERVERS_MAX, _SEARCHES_MAX = 3, 32
 
 Object = Mapping[str, Any]
@@ -54,6 +57,7 @@ def validate_pod_spec(spec: Object, path: str, causes: Causes) -> None:
             causes.each(f"{path}.hostAliases[{index}].hostnames[{number}]", name, names.subdomain(name))
     for index, toleration in enumerate(spec.get("tolerations") or ()):
         validate_toleration(toleration, f"{path}.tolerations[{index}]", causes)
+    _validate_sysctls((spec.get("securityContext") or {}).get("sysctls") or (), f"{path}.securityContext.sysctls", causes)
     if spec.get("affinity"):
         _validate_affinity(spec["affinity"], f"{path}.affinity", causes)
     _validate_spread(spec.get("topologySpreadConstraints") or (), f"{path}.topologySpreadConstraints", causes)
@@ -121,6 +125,20 @@ def validate_toleration(toleration: Object, path: str, causes: Causes) -> None:
         causes.unsupported(f"{path}.operator", operator, ("Equal", "Exists"))
     if toleration.get("effect"):
         causes.one_of(f"{path}.effect", toleration["effect"], TAINT_EFFECTS)
+
+
+def _validate_sysctls(sysctls: Sequence[Object], path: str, causes: Causes) -> None:
+    seen: set[str] = set()
+    for index, sysctl in enumerate(sysctls):
+        name = sysctl.get("name") or ""
+        where = f"{path}[{index}].name"
+        if not name:
+            causes.required(where)
+        elif len(name) > _SYSCTL_MAX or not _SYSCTL.fullmatch(name):
+            causes.invalid(where, name, f"must have at most {_SYSCTL_MAX} characters and match regex ^{_SYSCTL.pattern}$")
+        elif name in seen:
+            causes.duplicate(where, name)
+        seen.add(name)
 
 
 def _validate_affinity(affinity: Object, path: str, causes: Causes) -> None:
