@@ -518,7 +518,12 @@ def test_an_eviction_waits_for_the_budget(api, pods, budgets):
     budgets.until("foo", lambda found: found["status"].get("disruptionsAllowed") == 2)
     pods.create({**eviction, "metadata": {**eviction["metadata"], "name": "rs-1"}}, "eviction")
     budgets.delete("foo")
-    pods.create({**eviction, "metadata": {**eviction["metadata"], "name": "rs-2"}}, "eviction")
+    last = {**eviction, "metadata": {**eviction["metadata"], "name": "rs-2"}}
+    with pytest.raises(Refused) as refused:
+        pods.create({**last, "deleteOptions": {"preconditions": {"resourceVersion": "1"}}}, "eviction")
+    assert refused.value.code == 409
+    version = pods.get("rs-2")["metadata"]["resourceVersion"]
+    pods.create({**last, "deleteOptions": {"preconditions": {"resourceVersion": version}}}, "eviction")
     until(lambda: not pods.items())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -26,25 +27,29 @@ async def evict(core: Core, call: Call, eviction: Object) -> Object:
     if _counts(item.obj):
         await _spend(core, call, item)
     if not call.dry_run:
-        await _tell(core, call)
+        revision = (await _tell(core, call, options)).revision
+        if options.resource_version:  # the change between was our own
+            options = replace(options, resource_version=str(revision))
     through = Call(call.user, "delete", call.kind, call.namespace, call.name, dry_run=call.dry_run)
     await delete(core, through, options)
     return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
 
-async def _tell(core: Core, call: Call) -> None:
-    """Note on the pod why it goes: failure policies of jobs ask for it."""
+async def _tell(core: Core, call: Call, options: DeleteOptions) -> Item:
+    """Note on the pod why it goes: failure policies of jobs ask for it. Raises StatusError 409 where it is not the pod that is meant."""
     now = timestamp_seconds(core.clock())
     told = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}
 
     async def with_condition(item: Item) -> Object:
         pod: Object = orjson.loads(item.body)
+        meant = {"uid": options.uid, "resourceVersion": options.resource_version}
+        pod["metadata"] |= {field: value for field, value in meant.items() if value}
         status = pod.setdefault("status", {})
         others = [each for each in status.get("conditions") or () if each["type"] != told["type"]]
         status["conditions"] = [*others, {**told, "lastTransitionTime": now}]
         return pod
 
-    await change(core, Call(call.user, "update", call.kind, call.namespace, call.name, "status"), with_condition)
+    return await change(core, Call(call.user, "update", call.kind, call.namespace, call.name, "status"), with_condition)
 
 
 def _counts(pod: Mapping[str, Any]) -> bool:
