@@ -50,6 +50,8 @@ class Holder:
         prctl.set_child_subreaper()
         prctl.set_name(NAME)
         title.write([NAME, self._home])  # of its own: who looks for the keeper shall not find both
+        with contextlib.suppress(OSError):
+            memory.give_back()  # before there is a keeper: it opens a file, and from then on the table of descriptors is the keeper's
         quick = 0
         while True:
             self.keepers += 1
@@ -57,8 +59,6 @@ class Holder:
             keeper = processes.clone(share_files=True)
             if not keeper:
                 return
-            with contextlib.suppress(OSError):
-                memory.give_back()  # of libraries it needs nothing while it waits
             code = os.waitstatus_to_exitcode(self._end_of(keeper))
             if code == ENDED:
                 os._exit(0)
