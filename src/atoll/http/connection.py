@@ -65,7 +65,11 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Flush what was written and close both directions."""
-        self.transport.close()
+        self.close_transport()
+
+    def close_transport(self) -> None:
+        if not self.transport.is_closing():  # a second close of Python 3.11's TLS transport would put it beyond abort
+            self.transport.close()
 
     async def wait_lost(self) -> None:
         if not self.lost:

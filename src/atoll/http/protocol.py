@@ -73,7 +73,7 @@ class HttpConnection(Connection):
         if crowded:
             self.refuse(503, "too many connections")
         elif owner.closing:
-            self.transport.close()
+            self.close_transport()
 
     def data_received(self, data: bytes) -> None:
         self._receive(data)
@@ -112,7 +112,7 @@ class HttpConnection(Connection):
         if self._receive == self._receive_head and self._head:
             self.refuse(408, "the request's head did not arrive in time")
         elif self._receive == self._receive_head:
-            self.transport.close()
+            self.close_transport()
         elif not self._overdue and self.transport.get_write_buffer_size():
             self._overdue = True
             self.deadline = self._loop.time() + self.limits.idle_timeout  # still sending to a slow client
@@ -122,7 +122,7 @@ class HttpConnection(Connection):
     def close_if_idle(self) -> None:
         """The server is going: idle connections at once, busy ones after their response."""
         if self.task is None and not self.lost:
-            self.transport.close()
+            self.close_transport()
 
     # Receiving, one method for each state
 
@@ -251,7 +251,7 @@ class HttpConnection(Connection):
         elif exchange.body_complete and not self._held and self._receive == self._hold:
             self._receive = self._ignore
             self.deadline = now + self.limits.idle_timeout
-            self.transport.close()
+            self.close_transport()
         else:
             self._linger()
 
@@ -263,7 +263,7 @@ class HttpConnection(Connection):
             self._resume_reading()
             self._receive_head(held)
         if self._exchange is None and (self.eof or self.owner.closing) and self._receive == self._receive_head:
-            self.transport.close()
+            self.close_transport()
 
     def close(self) -> None:
         """The hijacked stream's end. What the client still sends must not reset the connection before it has read our last bytes."""
@@ -274,7 +274,7 @@ class HttpConnection(Connection):
         if self.tls:
             self._receive = self._ignore
             self.deadline = self._loop.time() + self.limits.idle_timeout
-            self.transport.close()  # its closing handshake reads on
+            self.close_transport()  # its closing handshake reads on
         else:
             self._linger()
 
@@ -296,7 +296,7 @@ class HttpConnection(Connection):
         self._head = self._held = b""
         self.deadline = self._loop.time() + self.limits.linger
         if self.eof:
-            self.transport.close()
+            self.close_transport()
         else:
             if self.can_write_eof:
                 self.transport.write_eof()
