@@ -150,6 +150,7 @@ class Terminal:
 
     def __init__(self, command: list[str], environ: dict[str, str]) -> None:
         self._master, slave = pty.openpty()
+        command = ["env", "--default-signal=INT", *command]  # which a shell's background job, as the tests may be, ignores
         self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environ, start_new_session=True)
         os.close(slave)
         self.seen = b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import ssl
 from urllib.request import Request, urlopen
 
@@ -36,6 +37,11 @@ def get(cluster, path, accepted, **headers):
         return answer.headers, answer.read()
 
 
+def at_no_revision(body):
+    """Controllers write between two answers: a list then has another revision."""
+    return re.sub(rb'resourceVersion"?: ?"\d+"', b"", body)
+
+
 @pytest.mark.parametrize(
     ("path", "accept"),
     [
@@ -55,7 +61,7 @@ def test_large_answers(cluster, path, accept):
     assert "Accept-Encoding" in headers.get_all("vary")
     assert headers["content-type"] == plain["content-type"]
     assert int(headers["content-length"]) == len(packed) < len(body) / 2
-    assert gzip.decompress(packed) == body
+    assert at_no_revision(gzip.decompress(packed)) == at_no_revision(body)
 
 
 @pytest.mark.parametrize(
