@@ -3,9 +3,9 @@
 import pytest
 from conformance_api import Refused, until
 from conformance_plane import HOLD, NODE_NAMES, PLAYED
-from conformance_workloads import container, pod_spec
+from conformance_workloads import container, pod_spec, workload
 
-from atoll.client.resources import LIMIT_RANGES, NODES, POD_DISRUPTION_BUDGETS, PODS, PRIORITY_CLASSES, RUNTIME_CLASSES
+from atoll.client.resources import LIMIT_RANGES, NODES, POD_DISRUPTION_BUDGETS, PODS, PRIORITY_CLASSES, REPLICA_SETS, RUNTIME_CLASSES
 
 KEPT = {PLAYED: HOLD}
 
@@ -192,6 +192,42 @@ def test_the_preempted_pod_is_told(pods, priorities):
     assert (told["status"], told["reason"]) == ("True", "PreemptionByScheduler")
     pods.patch("looked-at-victim", {"metadata": {"finalizers": None}})
     scheduled(pods, "preemptor")
+
+
+FAKE_CPU = "example.com/fakecpu"
+
+
+@pytest.mark.conformance(
+    "[sig-scheduling] SchedulerPreemption [Serial] PreemptionExecutionPath runs ReplicaSets to verify preemption running path [Conformance]"
+)
+def test_replica_sets_are_preempted_once(api, ns, pods):
+    """The pods that are made anew for the victims must not take the room these gave up."""
+    nodes, classes, sets = api.at(NODES), api.at(PRIORITY_CLASSES), api.at(REPLICA_SETS, ns)
+    amounts = {1: "200", 2: "300", 3: "450", 4: "500"}
+    nodes.patch("node-a", {"status": {"capacity": {FAKE_CPU: "1000"}, "allocatable": {FAKE_CPU: "1000"}}}, sub="status")
+    for number in amounts:
+        classes.new(f"p{number}", value=number)
+    try:
+        with pods.watch() as watch:
+            for number, amount in amounts.items():
+                resources = {"requests": {FAKE_CPU: amount}, "limits": {FAKE_CPU: amount}}
+                spec = {"containers": [container(resources=resources)], "priorityClassName": f"p{number}"}
+                sets.new(f"rs-pod{number}", spec=workload({"name": f"pod{number}"}, pod=spec))
+                sets.until(f"rs-pod{number}", lambda each: each["status"].get("readyReplicas") == 1)
+            for number in (1, 2):  # each has made a second pod, which is refused
+                sets.until(f"rs-pod{number}", lambda each: not each["status"].get("readyReplicas"))
+                waits = f"name=pod{number}"
+                until(lambda label=waits: [each for each in pods.items(labelSelector=label) if condition(each, "PodScheduled")])
+            pods.new("last", spec=pod_spec())
+            made = []
+            while (pod := watch.expect("ADDED"))["metadata"]["name"] != "last":
+                made.append(pod["metadata"]["labels"]["name"])
+        assert sorted(made) == ["pod1", "pod1", "pod2", "pod2", "pod3", "pod4"]
+    finally:
+        sets.delete_all()
+        for number in amounts:
+            classes.delete(f"p{number}")
+        nodes.patch("node-a", {"status": {"capacity": {FAKE_CPU: None}, "allocatable": {FAKE_CPU: None}}}, sub="status")
 
 
 def handler(api, name, **fields):

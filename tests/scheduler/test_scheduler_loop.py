@@ -203,6 +203,74 @@ def test_preemption_makes_room():
     virtual_time.run(scenario())
 
 
+def test_room_that_victims_give_up_is_held():
+    async def scenario():
+        async with running() as client:
+            await client.create(NODES, node(cpu="1"))
+            await create(client, "victim")
+            await asyncio.sleep(1)
+            await create(client, "high", priority=100)
+            await asyncio.sleep(0.2)
+            await client.delete(PODS, "victim", "default", grace_seconds=0)  # while "high" waits out its backoff
+            for name, priority in (("lower", 1), ("equal", 100)):
+                await create(client, name, priority=priority)
+            await asyncio.sleep(0.2)
+            assert [place(client, name) for name in ("lower", "equal", "high")] == [None, None, None]
+            await asyncio.sleep(20)
+            assert [place(client, name) for name in ("lower", "equal", "high")] == [None, None, "n1"]
+
+    virtual_time.run(scenario())
+
+
+def test_a_higher_priority_takes_promised_room_and_a_promise_ends_with_its_pod():
+    async def scenario():
+        async with running() as client:
+            await client.create(NODES, node(cpu="1"))
+            await create(client, "victim")
+            await asyncio.sleep(1)
+            await create(client, "high", priority=100)
+            await asyncio.sleep(0.2)
+            await client.delete(PODS, "victim", "default", grace_seconds=0)
+            await create(client, "higher", priority=200)
+            await asyncio.sleep(0.2)
+            assert place(client, "higher") == "n1"
+            await asyncio.sleep(20)
+            assert client.find(PODS, "high", "default")["status"]["nominatedNodeName"] == ""  # and it has no victims any more
+            await client.delete(PODS, "higher", "default", grace_seconds=0)
+            await asyncio.sleep(20)
+            assert place(client, "high") == "n1"
+            await create(client, "next", priority=300)
+            await create(client, "patient", priority=1)
+            await asyncio.sleep(2)
+            await client.delete(PODS, "next", "default", grace_seconds=0)
+            await client.delete(PODS, "high", "default", grace_seconds=0)
+            await asyncio.sleep(20)
+            assert place(client, "patient") == "n1"
+
+    virtual_time.run(scenario())
+
+
+def test_a_promise_is_read_from_the_status():
+    async def scenario():
+        async with running() as client:
+            for name in ("promised", "unfit"):
+                selector = {"late": "yes"} if name == "unfit" else {}
+                await create(client, name, priority=100, nodeSelector=selector)
+                await client.patch(PODS, name, {"status": {"nominatedNodeName": "n1"}}, "default", subresource="status")
+            await client.create(NODES, node(cpu="2"))
+            for name in ("lower", "low"):
+                await create(client, name, priority=1)
+            await asyncio.sleep(0.2)
+            assert [place(client, name) for name in ("lower", "low")] == [None, None]
+            await asyncio.sleep(20)
+            assert place(client, "promised") == "n1"
+            assert place(client, "unfit") is None
+            assert [place(client, name) for name in ("lower", "low")] == ["n1", None]  # a promise that cannot be kept holds nothing
+            assert client.find(PODS, "unfit", "default")["status"]["nominatedNodeName"] == ""
+
+    virtual_time.run(scenario())
+
+
 CLAIM = {
     "metadata": {"name": "data"},
     "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "standard"},

@@ -26,13 +26,14 @@ def pod(name="p", labels=None, cpu=None, memory=None, ports=(), namespace="defau
     return {"metadata": meta, "spec": {"containers": [container], "priority": priority, **spec}}
 
 
-def cluster(*nodes, placed=None, storage=None, namespaces=None):
-    """`placed` maps a node's name to its pods."""
+def cluster(*nodes, placed=None, storage=None, namespaces=None, nominated=None):
+    """`placed` and `nominated` map a node's name to its pods."""
     infos = {
         each["metadata"]["name"]: make_node_info(each, [pod_info(other) for other in (placed or {}).get(each["metadata"]["name"], ())])
         for each in nodes
     }
-    return Snapshot(infos, storage or Storage(), namespaces or {})
+    promised = {name: [pod_info(each) for each in pods] for name, pods in (nominated or {}).items()}
+    return Snapshot(infos, storage or Storage(), namespaces or {}, promised)
 
 
 def names(wanted, snapshot):
@@ -252,6 +253,27 @@ def test_preemption_takes_the_least_harmful():
     snapshot = cluster(node("a"), node("b"), placed=placed)
     found, _ = preempt(pod(cpu="3", priority=10), snapshot)
     assert (found.node, [each["metadata"]["name"] for each in found.victims]) == ("b", ["y"])
+
+
+def test_promised_room_counts_against_the_same_and_lower_priorities():
+    snapshot = cluster(node("a"), node("b"), nominated={"a": [pod("promised", cpu="3", priority=5)]})
+    assert names(pod(cpu="2", priority=5), snapshot) == ["b"]
+    assert names(pod(cpu="2", priority=6), snapshot) == ["a", "b"]
+    assert names(pod("promised", cpu="3", priority=5), snapshot) == ["a", "b"]
+    placed = {"b": [pod("x", cpu="4", priority=1)]}
+    snapshot = cluster(node("a"), node("b"), placed=placed, nominated={"a": [pod("promised", cpu="3", priority=5)]})
+    found, message = preempt(pod(cpu="2", priority=5), snapshot)
+    assert (found.node, message) == ("b", "0/2 nodes are available: 2 Insufficient cpu.")
+
+
+def test_a_pod_goes_where_it_was_promised_and_near_no_one_who_only_may_come():
+    snapshot = cluster(node("a"), node("b"), placed={"b": [pod("x", cpu="3")]})
+    assert names({**pod(cpu="1"), "status": {"nominatedNodeName": "b"}}, snapshot) == ["b"]
+    assert names({**pod(cpu="2"), "status": {"nominatedNodeName": "b"}}, snapshot) == ["a"]
+    near = {"labelSelector": {"matchLabels": {"app": "x"}}, "topologyKey": "kubernetes.io/hostname"}
+    wanted = pod(affinity={"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [near]}})
+    promised = {"a": [pod("coming", labels={"app": "x"}, priority=5)]}
+    assert "1 node(s) didn't match pod affinity rules" in refusal(wanted, cluster(node("a"), nominated=promised))
 
 
 def test_preemption_that_cannot_help_says_so():

@@ -7,6 +7,7 @@ same room. Only nodes that changed are reckoned anew for the next snapshot.
 from __future__ import annotations
 
 from atoll.client.objects import Object, labels_of, name_of, uid_of
+from atoll.scheduler.nominations import Nominations
 from atoll.scheduler.requests import PodInfo, pod_info
 from atoll.scheduler.snapshot import NodeInfo, Snapshot, Storage, make_node_info
 
@@ -23,6 +24,7 @@ class Cache:
         self._infos: dict[str, NodeInfo] = {}
         self._dirty: set[str] = set()
         self._namespaces: dict[str, dict[str, str]] = {}
+        self.nominations = Nominations()
 
     def __len__(self) -> int:
         """Nodes."""
@@ -58,6 +60,7 @@ class Cache:
         if uid in self._assumed:
             self._assumed.discard(uid)
             self.remove_pod(pod)
+            self.nominations.follow(None, pod)
 
     def is_placed(self, pod: Object) -> bool:
         return uid_of(pod) in self._places
@@ -83,10 +86,11 @@ class Cache:
                     infos[name] = make_node_info(node, tuple(self._pods.get(name, {}).values()))
             self._infos = infos
             self._dirty.clear()
-        return Snapshot(self._infos, self._storage, self._namespaces)
+        return Snapshot(self._infos, self._storage, self._namespaces, self.nominations.by_node)
 
     def _place(self, pod: Object, node: str) -> None:
         uid = uid_of(pod)
+        self.nominations.remove(pod)
         before = self._places.get(uid)
         if before is not None and before != node:
             self._pods[before].pop(uid, None)

@@ -9,9 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from atoll.client.objects import uid_of
 from atoll.scheduler.plugins import fit, imagelocality, interpod, nodeaffinity, nodename, nodeports, spread, taints, volumebinding
 from atoll.scheduler.plugins.base import Filter, Prepare, Rejection, Score, Unschedulable
-from atoll.scheduler.requests import PodInfo
+from atoll.scheduler.requests import PodInfo, priority_of
 from atoll.scheduler.snapshot import NodeInfo, Snapshot
 
 FIT, PORTS, VOLUMES = "NodeResourcesFit", "NodePorts", "VolumeBinding"
@@ -81,19 +82,22 @@ def prepare(info: PodInfo, snapshot: Snapshot) -> list[tuple[str, Filter]]:
 
 
 def find_feasible(info: PodInfo, snapshot: Snapshot) -> list[NodeInfo]:
-    """The nodes that pass every filter. Raises FitError when there is none."""
+    """The nodes that pass every filter; only the one promised to the pod, where that does. Raises FitError when there is none."""
+    nominated = (info.pod.get("status") or {}).get("nominatedNodeName") or ""
+    if nominated in snapshot.nodes and fits(info, snapshot, nominated):
+        return [snapshot.nodes[nominated]]
     active = prepare(info, snapshot)
     error = FitError(len(snapshot.nodes))
     feasible = []
-    for node in snapshot.nodes.values():
-        for name, test in active:
-            rejection = test(node)
-            if rejection is not None:
-                error.plugins.add(name)
-                error.rejected[node.name] = rejection
-                break
-        else:
+    for name, node in snapshot.nodes.items():
+        refused = _refusal(active, node)
+        if refused is None and name in snapshot.nominated:
+            refused = _refusal_of_promised(info, snapshot, node)
+        if refused is None:
             feasible.append(node)
+        else:
+            plugin, error.rejected[name] = refused
+            error.plugins.add(plugin)
     if not feasible:
         raise error
     return feasible
@@ -101,10 +105,34 @@ def find_feasible(info: PodInfo, snapshot: Snapshot) -> list[NodeInfo]:
 
 def fits(info: PodInfo, snapshot: Snapshot, name: str) -> bool:
     """Whether the pod passes every filter on one node."""
+    node = snapshot.nodes[name]
     try:
-        return all(test(snapshot.nodes[name]) is None for _, test in prepare(info, snapshot))
+        return _refusal(prepare(info, snapshot), node) is None and _refusal_of_promised(info, snapshot, node) is None
     except FitError:
         return False
+
+
+def _refusal(active: Sequence[tuple[str, Filter]], node: NodeInfo) -> tuple[str, Rejection] | None:
+    for name, test in active:
+        rejection = test(node)
+        if rejection is not None:
+            return name, rejection
+    return None
+
+
+def _refusal_of_promised(info: PodInfo, snapshot: Snapshot, node: NodeInfo) -> tuple[str, Rejection] | None:
+    """The same with the pods there that the node is promised to and that this one may not push aside. It must pass both ways: those pods
+    may come or not, and this one may want to be near them.
+    """
+    uid, priority = uid_of(info.pod), priority_of(info.pod)
+    coming = [each for each in snapshot.nominated.get(node.name, ()) if uid_of(each.pod) != uid and priority_of(each.pod) >= priority]
+    if not coming:
+        return None
+    then = snapshot.with_pods(node, [*node.pods, *coming])
+    try:
+        return _refusal(prepare(info, then), then.nodes[node.name])
+    except FitError as error:
+        return next(iter(error.plugins)), Rejection((error.before_nodes,))
 
 
 def choose(info: PodInfo, feasible: Sequence[NodeInfo], snapshot: Snapshot, jitter: Callable[[], float]) -> NodeInfo:

@@ -6,13 +6,12 @@ the highest first, as long as it still fits. Of the nodes so found the one is ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from atoll.client.objects import Object, is_deleting
 from atoll.scheduler.framework import FitError, fits
-from atoll.scheduler.requests import PodInfo
-from atoll.scheduler.snapshot import NodeInfo, Snapshot, make_node_info
+from atoll.scheduler.requests import PodInfo, priority_of
+from atoll.scheduler.snapshot import NodeInfo, Snapshot
 
 NOT_HELPFUL = "Preemption is not helpful for scheduling"
 NO_VICTIMS = "No preemption victims found for incoming pod"
@@ -24,8 +23,7 @@ class Preemption:
     victims: tuple[Object, ...]
 
 
-def priority_of(pod: Object) -> int:
-    return int(pod["spec"].get("priority") or 0)
+WITHDRAWN = Preemption("", ())  # a node was promised, and nothing comes of it
 
 
 def find(info: PodInfo, snapshot: Snapshot, error: FitError) -> Preemption | None:
@@ -48,19 +46,15 @@ def _on_node(info: PodInfo, snapshot: Snapshot, node: NodeInfo) -> Preemption | 
     mine = priority_of(info.pod)
     lower = [each for each in node.pods if priority_of(each.pod) < mine]
     kept = [each for each in node.pods if priority_of(each.pod) >= mine]
-    if not lower or not fits(info, _with_pods(snapshot, node, kept), node.name):
+    if not lower or not fits(info, snapshot.with_pods(node, kept), node.name):
         return None
     victims = []
     for each in sorted(lower, key=lambda other: (-priority_of(other.pod), other.pod["metadata"].get("creationTimestamp", ""))):
-        if fits(info, _with_pods(snapshot, node, [*kept, each]), node.name):
+        if fits(info, snapshot.with_pods(node, [*kept, each]), node.name):
             kept.append(each)
         else:
             victims.append(each.pod)
     return Preemption(node.name, tuple(victims)) if victims else None
-
-
-def _with_pods(snapshot: Snapshot, node: NodeInfo, pods: Sequence[PodInfo]) -> Snapshot:
-    return replace(snapshot, nodes={**snapshot.nodes, node.name: make_node_info(node.node, pods)})
 
 
 def _harm(preemption: Preemption) -> tuple[int, int, int, str]:

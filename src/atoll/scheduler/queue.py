@@ -13,7 +13,7 @@ import itertools
 from dataclasses import dataclass, field
 
 from atoll.client.objects import Object, key_of
-from atoll.scheduler.preemption import priority_of
+from atoll.scheduler.requests import priority_of
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_MAX_S = 10.0

@@ -38,6 +38,10 @@ class PodInfo(NamedTuple):
     ports: tuple[HostPort, ...]
 
 
+def priority_of(pod: Object) -> int:
+    return int(pod["spec"].get("priority") or 0)
+
+
 def pod_info(pod: Object) -> PodInfo:
     return PodInfo(pod, pod_requests(pod), _scored(pod), host_ports(pod))
 

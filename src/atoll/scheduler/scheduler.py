@@ -27,7 +27,7 @@ from atoll.scheduler.plugins.volumebinding import VolumePlan, plan
 from atoll.scheduler.preemption import Preemption
 from atoll.scheduler.queue import QueuedPod, SchedulingQueue
 from atoll.scheduler.requests import PodInfo, pod_info
-from atoll.scheduler.snapshot import Storage
+from atoll.scheduler.snapshot import Snapshot, Storage
 from atoll.units import timestamp_seconds
 
 DEFAULT_NAME = "default-scheduler"
@@ -100,9 +100,7 @@ class Scheduler:
             node = framework.choose(info, framework.find_feasible(info, snapshot), snapshot, self._jitter)
             volumes = plan(info, node.node, snapshot)
         except FitError as error:
-            victims = None
-            if not preemption.is_under_way(info, snapshot):
-                victims = preemption.find(info, snapshot, error)
+            victims = self._look_for_victims(info, snapshot, error)
             self._queue.fail(entry, error.plugins or {FIT})
             group.create_task(self._report(info, str(error), victims), name=f"scheduler/report/{label}")
         except Unschedulable as verdict:
@@ -114,6 +112,23 @@ class Scheduler:
         else:
             self._cache.assume(pod, node.name)
             group.create_task(self._bind(entry, node.name, volumes), name=f"scheduler/bind/{label}")
+
+    def _look_for_victims(self, info: PodInfo, snapshot: Snapshot, error: FitError) -> Preemption | None:
+        """What has to go for the pod; the node is promised to it from now on. None changes nothing."""
+        if preemption.is_under_way(info, snapshot):
+            return None
+        found = preemption.find(info, snapshot, error)
+        if found is not None:
+            self._cache.nominations.add(info.pod, found.node)
+            return found
+        return preemption.WITHDRAWN if self._end_nomination(info.pod) else None
+
+    def _end_nomination(self, pod: Object) -> bool:
+        """The room is free for others again. False when the pod was promised none."""
+        ended = self._cache.nominations.remove(pod)
+        if ended:
+            self._queue.wake(ROOM)
+        return ended
 
     async def _bind(self, entry: QueuedPod, node: str, volumes: VolumePlan) -> None:
         pod = entry.pod
@@ -201,6 +216,7 @@ class Scheduler:
             if self._cache.is_placed(pod):
                 self._cache.remove_pod(pod)
                 self._queue.wake(ROOM)
+            self._end_nomination(pod)
             self._queue.remove(key_of(pod))
         elif pod["spec"].get("nodeName"):
             self._queue.remove(key_of(pod))
@@ -210,11 +226,15 @@ class Scheduler:
         elif pod["spec"].get("schedulerName", DEFAULT_NAME) != self._name:
             return
         elif is_deleting(pod):
+            self._end_nomination(pod)
             self._queue.remove(key_of(pod))
-        elif old is None or _matters(old) != _matters(pod):
-            self._queue.put(pod)
         else:
-            self._queue.refresh(pod)
+            if self._cache.nominations.follow(old, pod):
+                self._queue.wake(ROOM)
+            if old is None or _matters(old) != _matters(pod):
+                self._queue.put(pod)
+            else:
+                self._queue.refresh(pod)
 
     def _node_changed(self, old: Object | None, new: Object | None) -> None:
         if new is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from atoll.client.objects import Object, labels_of, name_of
 from atoll.scheduler.requests import Amounts, HostPort, PodInfo, amounts
@@ -55,8 +55,15 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`namespaces` gives the labels of each namespace, for affinity terms that select namespaces."""
+    """`namespaces` gives the labels of each namespace, for affinity terms that select namespaces; `nominated` the pods that wait for the
+    room their victims give up, by the node promised to them.
+    """
 
     nodes: Mapping[str, NodeInfo]
     storage: Storage = field(default_factory=Storage)
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    nominated: Mapping[str, Sequence[PodInfo]] = field(default_factory=dict)
+
+    def with_pods(self, node: NodeInfo, pods: Sequence[PodInfo]) -> Snapshot:
+        """The same cluster with other pods on that node."""
+        return replace(self, nodes={**self.nodes, node.name: make_node_info(node.node, pods)})
