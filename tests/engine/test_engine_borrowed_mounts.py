@@ -46,6 +46,24 @@ def test_image_mounts(engine):
     engine.docker("rmi", "layered")
 
 
+def test_volumes_of_an_image_that_have_no_slash(engine):
+    """A VOLUME whose brackets are no JSON names one: Docker mounts it below the root, copies into it and shows it as it was written."""
+    engine.docker(
+        "build", "-q", "-t", "bare", "-", input="FROM busybox\nRUN mkdir /rel && echo of-image > /rel/file\nVOLUME [/other] rel\n"
+    )
+    engine.docker("create", "--name", "bare", "bare", "sh", "-c", "cat /rel/file; grep -c -e ' /\\[/other\\] ' -e ' /rel ' /proc/mounts")
+    points = json.loads(engine.docker("inspect", "-f", "{{json .Mounts}}", "bare").stdout)
+    assert sorted(point["Destination"] for point in points) == ["[/other]", "rel"]
+    assert engine.docker("cp", "bare:/rel/file", "-").stdout.count("of-image") == 1  # of the volume: nothing runs
+    assert engine.docker("start", "-a", "bare").stdout == "of-image\n2\n"
+    engine.docker("rm", "-v", "bare")
+    over_file = engine.docker("create", "-v", "/bin/busybox", "busybox", check=False)
+    assert "cannot mount volume over existing file, file exists /bin/busybox" in over_file.stderr
+    relative = engine.docker("create", "--mount", "type=volume,target=rel", "busybox", check=False)
+    assert "invalid mount config for type \"volume\": invalid mount path: 'rel' mount path must be absolute" in relative.stderr
+    engine.docker("rmi", "bare")
+
+
 def test_the_platform_asked_for(engine):
     client = engine.client()
     try:

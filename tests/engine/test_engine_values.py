@@ -261,6 +261,23 @@ def test_an_images_volume_gives_way_and_doubles_are_refused():
         plan(config, host_config({"Binds": ["/x:/data", "/y:/data"]}), lambda _: [])
 
 
+def test_an_images_volume_may_be_written_without_its_slash():
+    """`VOLUME [/a, /b]` without quotes is no JSON: these are names, and Docker mounts them below the root and shows them as written."""
+    config = {"Volumes": {"[/a,": {}, "/b]": {}, "rel//x/.": {}, "../up": {}, "//two/": {}, "data": {}}}
+    points = plan(config, host_config({"Binds": ["/x:/data"]}), lambda _: [])
+    assert [(point.destination, point.place) for point in points] == [
+        ("/data", "/data"),
+        ("[/a,", "/[/a,"),
+        ("/b]", "/b]"),
+        ("rel/x", "/rel/x"),
+        ("../up", "/up"),
+        ("/two", "/two"),
+    ]
+    for root in ("/", ".", "..", "//", ""):
+        with pytest.raises(InvalidInput, match="destination can't be '/'"):
+            plan({"Volumes": {root: {}}}, host_config({}), lambda _: [])
+
+
 def test_mount_points_survive_their_row():
     point = parse_mount({"Type": "volume", "Source": "n", "Target": "/t", "VolumeOptions": {"Labels": {"a": "b"}}})
     assert MountPoint.from_row(point.row()) == point

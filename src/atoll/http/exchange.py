@@ -245,14 +245,14 @@ class Exchange:
         self._writer = ResponseWriter(self._connection, chunked=chunked, discard=silent, length=declared)
         return self._writer
 
-    async def upgrade(self, status: int, headers: Iterable[tuple[str, str]]) -> Stream:
+    async def upgrade(self, status: int, headers: Iterable[tuple[str, str]], reason: bytes = b"") -> Stream:
         connection = self._connection
         if self.responded:
             raise RuntimeError("this request has its response already")
         if not self.body_complete or not connection.holding:
             raise ProtocolError("the request's body must end before its connection is upgraded")
         fields, names = encode_headers(tuple(headers))
-        head = status_line(status) + connection.owner.date() + fields
+        head = status_line(status, reason) + connection.owner.date() + fields
         if status == 101:
             if "connection" not in names:
                 head += b"Connection: Upgrade\r\n"

@@ -37,7 +37,7 @@ class Exchange(Protocol):
     def body_at_hand(self) -> bytes | None: ...
     async def read_body(self) -> bytes: ...
     def start(self, status: int, headers: Iterable[tuple[str, str]]) -> ResponseWriter: ...
-    async def upgrade(self, status: int, headers: Iterable[tuple[str, str]]) -> Stream: ...
+    async def upgrade(self, status: int, headers: Iterable[tuple[str, str]], reason: bytes = b"") -> Stream: ...
     async def wait_disconnected(self) -> None: ...
 
 
@@ -60,7 +60,7 @@ class InProcess:
     def start(self, status: int, headers: Iterable[tuple[str, str]]) -> ResponseWriter:
         raise NotSupported("a request made in process cannot stream its response")
 
-    async def upgrade(self, status: int, headers: Iterable[tuple[str, str]]) -> Stream:
+    async def upgrade(self, status: int, headers: Iterable[tuple[str, str]], reason: bytes = b"") -> Stream:
         raise NotSupported("a request made in process has no connection to upgrade")
 
     async def wait_disconnected(self) -> None:
@@ -144,15 +144,16 @@ class Request:
         """
         return self._exchange.start(status, headers)
 
-    async def upgrade(self, headers: Iterable[tuple[str, str]] = (), status: int | None = None) -> Stream:
+    async def upgrade(self, headers: Iterable[tuple[str, str]] = (), status: int | None = None, reason: bytes = b"") -> Stream:
         """Take the connection over: sends 101 where the client asked for an upgrade, else 200 (as Docker does), and returns the raw
-        stream. Read the body first, with body(). `Connection` and `Upgrade` are added to a 101 unless given.
+        stream. Read the body first, with body(). `Connection` and `Upgrade` are added to a 101 unless given;
+        `reason` are its words on the status line, where they are not HTTP's own.
 
         The stream is the handler's until it returns None; it is then flushed and closed.
         """
         if status is None:
             status = 101 if self.upgrade_token else 200
-        return await self._exchange.upgrade(status, headers)
+        return await self._exchange.upgrade(status, headers, reason if status == 101 else b"")
 
     async def wait_disconnected(self) -> None:
         """Return when the client has gone (or has half-closed a connection that was not upgraded)."""

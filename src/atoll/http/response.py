@@ -50,7 +50,10 @@ def text_response(text: str, status: int = 200, headers: Iterable[tuple[str, str
     return Response(status, (("Content-Type", "text/plain; charset=utf-8"), *headers), text.encode())
 
 
-def status_line(status: int) -> bytes:
+def status_line(status: int, reason: bytes = b"") -> bytes:
+    """With `reason` in place of the usual words, which no client may read anything from (RFC 9112, 4)."""
+    if reason:
+        return b"HTTP/1.1 %d %b\r\n" % (status, reason)
     return STATUS_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n".encode()
 
 

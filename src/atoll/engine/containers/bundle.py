@@ -158,10 +158,10 @@ def oci_mount(point: MountPoint, sources: Mapping[str, Path], layers: LayersOf) 
     access = "rw" if point.rw else "rro" if point.recursive and not point.writable_below else "ro"
     if point.type == "tmpfs":
         options = ["nosuid", "nodev", "noexec", *point.options]
-        return {"destination": point.destination, "type": "tmpfs", "source": "tmpfs", "options": options}
+        return {"destination": point.place, "type": "tmpfs", "source": "tmpfs", "options": options}
     if point.type == "image":
         options = ["ro", *(f"{LAYER}={layer}" for layer in layers(point.image)), *([f"{SUBPATH}={point.subpath}"] if point.subpath else [])]
-        return {"destination": point.destination, "type": "overlay", "source": "overlay", "options": options}
+        return {"destination": point.place, "type": "overlay", "source": "overlay", "options": options}
     source = point.source
     options = ["rbind" if point.recursive else "bind", access, point.propagation or "rprivate"]
     if point.type == "volume":
@@ -169,7 +169,7 @@ def oci_mount(point: MountPoint, sources: Mapping[str, Path], layers: LayersOf) 
         if point.subpath:
             inside_volume(sources[point.name], point.subpath)  # says what is wrong with it; init looks again
             options.append(f"{SUBPATH}={point.subpath}")
-    return {"destination": point.destination, "type": "bind", "source": source, "options": options}
+    return {"destination": point.place, "type": "bind", "source": source, "options": options}
 
 
 def check_shared(rows: Iterable[Mapping[str, Any]]) -> None:

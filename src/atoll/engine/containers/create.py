@@ -198,7 +198,10 @@ def warnings(host: Mapping[str, Any]) -> list[str]:
 
 
 def fill_volumes(services: Services, image: Image, points: list[mounts.MountPoint]) -> None:
-    """Copies what the image has at each mount point into its volume, where that is empty. Runs in a thread."""
+    """Copies what the image has at each mount point into its volume, where that is empty. Runs in a thread.
+
+    Raises InvalidInput where the image has a file at such a point.
+    """
     from atoll.volumes import copy_up
 
     with ImageRoot(services.images, image) as root:

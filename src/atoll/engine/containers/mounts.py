@@ -39,6 +39,7 @@ _TMPFS_VALUES = {
     "gid": re.compile(r"[0-9]{1,10}", re.ASCII),
     "mpol": re.compile(r"[A-Za-z0-9=:-]+", re.ASCII),
 }
+_ROOT = "invalid specification: destination can't be '/'"
 _TMPFS_OPTION = re.compile(r"[a-z_]+(?:=[A-Za-z0-9.%_:=-]+)?", re.ASCII)
 
 _BIND: Table = {
@@ -59,7 +60,7 @@ class MountPoint:
     """One mount. `source` is a host path (empty for tmpfs, a reference for image); `name` and `driver` are a volume's."""
 
     type: str  # bind, volume, tmpfs, image
-    destination: str
+    destination: str  # absolute, but for an image's volume that was written without the slash: see `place`
     source: str = ""
     name: str = ""
     driver: str = ""
@@ -76,6 +77,11 @@ class MountPoint:
     labels: tuple[tuple[str, str], ...] = ()
     driver_options: tuple[tuple[str, str], ...] = ()
     image: str = ""  # its id
+
+    @property
+    def place(self) -> str:
+        """Where in the container it is mounted."""
+        return _clean("/" + self.destination)
 
     def wire(self) -> dict[str, Any]:
         """The MountPoint of inspect and list."""
@@ -104,7 +110,7 @@ def plan(config: Mapping[str, Any], host: Mapping[str, Any], volumes_from: Calla
         if mode not in {"", "ro", "rw", "z", "Z"}:
             raise InvalidInput(f"invalid mode: {mode}")
         for point in volumes_from(name):
-            points[point.destination] = replace(point, rw=point.rw and mode != "ro", no_copy=True, anonymous=False)
+            points[point.place] = replace(point, rw=point.rw and mode != "ro", no_copy=True, anonymous=False)
     own: dict[str, MountPoint] = {}
     for text in host["Binds"] or ():
         _add(own, parse_bind(text, host["VolumeDriver"]))
@@ -114,9 +120,10 @@ def plan(config: Mapping[str, Any], host: Mapping[str, Any], volumes_from: Calla
         _add(own, MountPoint("tmpfs", _destination(target), options=_tmpfs_options(options), mode=options))
     points |= own
     for target in config["Volumes"] or ():
-        destination = _destination(target)
-        if destination not in points:
-            points[destination] = MountPoint("volume", destination, driver=host["VolumeDriver"] or "local")
+        point = MountPoint("volume", _clean(target), driver=host["VolumeDriver"] or "local")
+        if point.place == "/":
+            raise InvalidInput(f"{_ROOT}: the volume '{target}' of the image or of -v")
+        points.setdefault(point.place, point)
     return list(points.values())
 
 
@@ -134,7 +141,7 @@ def parse_bind(text: str, driver: str = "") -> MountPoint:
     if len(parts) > 3 or not parts[1]:
         raise InvalidInput(f"invalid volume specification: '{text}'")
     source, target, mode = parts[0], parts[1], parts[2] if len(parts) == 3 else ""
-    destination = _destination(target, text)
+    destination = _destination(target, f"invalid volume specification: '{text}': {_config_of('bind' if source[:1] == '/' else 'volume')}")
     rw, propagation, no_copy = _modes(mode, text)
     if source.startswith("/"):
         return MountPoint(
@@ -164,18 +171,24 @@ def _modes(mode: str, text: str) -> tuple[bool, str, bool]:
     return rw, propagation, no_copy
 
 
-def _destination(target: str, text: str = "") -> str:
+def _destination(target: str, where: str = "") -> str:
+    """Raises InvalidInput that begins with `where`."""
     if not target.startswith("/"):
-        raise InvalidInput(
-            f"invalid volume specification: '{text or target}': "
-            f"invalid mount config: invalid mount path: '{target}' mount path must be absolute"
-        )
-    clean = posixpath.normpath("/" + target.lstrip("/"))
+        raise InvalidInput(f"{where}invalid mount path: '{target}' mount path must be absolute")
+    clean = _clean(target)
     if clean == "/":
-        raise InvalidInput(
-            f"invalid volume specification: '{text or target}': invalid mount config: invalid specification: destination can't be '/'"
-        )
+        raise InvalidInput(f"{where}{_ROOT}")
     return clean
+
+
+def _clean(path: str) -> str:
+    """Without doubled slashes and dots, as far as names alone tell; posixpath leaves two slashes at the beginning."""
+    clean = posixpath.normpath(path)
+    return clean[1:] if clean.startswith("//") else clean
+
+
+def _config_of(kind: str) -> str:
+    return f'invalid mount config for type "{kind}": '
 
 
 def _tmpfs_options(text: str) -> tuple[str, ...]:
@@ -200,8 +213,8 @@ def parse_mount(body: Mapping[str, Any]) -> MountPoint:
     if not all(isinstance(value, str) for value in (kind, target, source)):
         raise InvalidInput("invalid mount config: a field has the wrong type")
     if not target:
-        raise InvalidInput(f'invalid mount config for type "{kind}": field Target must not be empty')
-    destination, rw = _destination(target), not body.get("ReadOnly")
+        raise InvalidInput(f"{_config_of(kind)}field Target must not be empty")
+    destination, rw = _destination(target, _config_of(kind)), not body.get("ReadOnly")
     if kind == "bind":
         _check_recursive(rw, options["BindOptions"])
         return _bind_mount(destination, source, rw, options["BindOptions"])

@@ -43,9 +43,11 @@ class ImageRoot:
 
     @contextmanager
     def directory(self, path: str) -> Iterator[int | None]:
-        """The directory at `path`; None where the image has none."""
+        """The directory at `path`; None where the image has nothing. Raises InvalidInput for a file."""
         try:
             fd = open_in_root(self._fd, path, _DIRECTORY) if self._fd >= 0 else None
+        except NotADirectoryError:
+            raise InvalidInput(f"cannot mount volume over existing file, file exists {path}") from None
         except OSError:
             fd = None
         try:
@@ -96,8 +98,7 @@ def path_root(services: Services, container: Container, path: str, *, writable: 
         with container_root(services, container, writable=writable) as root:
             yield root, path
         return
-    destination = point.destination
-    inner = posixpath.normpath("/" + path.lstrip("/"))[len(destination) :] or "/"
+    inner = posixpath.normpath("/" + path.lstrip("/"))[len(point.place) :] or "/"
     if point.type == "image":
         with _image_part(services, point) as root:
             yield root, inner
@@ -130,7 +131,7 @@ def _open_source(services: Services, point: MountPoint) -> tuple[int, str]:
 
 @contextmanager
 def _image_part(services: Services, point: MountPoint) -> Iterator[int]:
-    """What of an image is mounted at `point`, as a directory. Raises NotFound."""
+    """What of an image is mounted at `point`, as a directory. Raises NotFound, InvalidInput."""
     with ImageRoot(services.images, services.images.resolve(point.image)) as image, image.directory(point.subpath or "/") as found:
         if found is None:
             raise NotFound(f"the image {point.source} has no directory {point.subpath}")
@@ -146,5 +147,5 @@ def is_read_only(container: Container, path: str) -> bool:
 def _mount_at(container: Container, path: str) -> MountPoint | None:
     clean = posixpath.normpath("/" + path.lstrip("/"))
     points = [MountPoint.from_row(row) for row in container.record.mounts if row["type"] != "tmpfs"]
-    inside = [point for point in points if clean == point.destination or clean.startswith(point.destination + "/")]
-    return max(inside, key=lambda point: len(point.destination), default=None)
+    inside = [point for point in points if clean == point.place or clean.startswith(point.place + "/")]
+    return max(inside, key=lambda point: len(point.place), default=None)

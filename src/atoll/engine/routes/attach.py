@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from atoll.engine.containers import logs
 from atoll.engine.hijack import head_read, serve
-from atoll.engine.routes.containers import stream_type
+from atoll.engine.routes.containers import hijacked
 from atoll.engine.streams import DetachKeys, frames, parse_keys
 from atoll.errors import Conflict
 from atoll.http import Duplex, Request, Router
@@ -35,7 +35,7 @@ class Routes:
         if wants_stream:
             session = await self._containers.attach(ref, stdin=query.flag("stdin"), stdout=out, stderr=err)
         try:
-            stream = await request.upgrade((stream_type(request, tty=container.tty),))
+            stream = await hijacked(request, tty=container.tty)
             await head_read(stream)
             if wants_logs and (out or err):
                 await self._replay(container, stream, logs.Selection(out, err), tty=container.tty)

@@ -19,7 +19,7 @@ from atoll.engine.progress import JSON_LINES
 from atoll.engine.streams import frames
 from atoll.engine.times import parse_moment
 from atoll.errors import InvalidInput, NotFound
-from atoll.http import Request, Response, Router, json_response
+from atoll.http import Request, Response, Router, Stream, json_response
 
 if TYPE_CHECKING:
     from atoll.engine.engine import Engine
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 RAW = "application/vnd.docker.raw-stream"
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
 CONDITIONS = ("not-running", "next-exit", "removed")
+
+
+async def hijacked(request: Request, *, tty: bool) -> Stream:
+    """The connection as a process's stdio, in dockerd's words: 101 UPGRADED; where no upgrade was asked for 200, as a raw stream."""
+    return await request.upgrade((stream_type(request, tty=tty or not request.upgrade_token),), reason=b"UPGRADED")
 
 
 def stream_type(request: Request, *, tty: bool) -> tuple[str, str]:

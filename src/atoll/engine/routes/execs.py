@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from atoll.engine.edge import integer, read_json
 from atoll.engine.hijack import head_read, serve
-from atoll.engine.routes.containers import stream_type
+from atoll.engine.routes.containers import hijacked
 from atoll.engine.streams import DetachKeys, frame
 from atoll.errors import AtollError
 from atoll.http import Disconnected, Request, Response, Router, json_response
@@ -32,7 +32,7 @@ class Routes:
             await self._execs.start(ref, attach=False)
             return Response(200)
         self._execs.check_startable(item)
-        stream = await request.upgrade((stream_type(request, tty=item.tty),))
+        stream = await hijacked(request, tty=item.tty)
         try:
             session = await self._execs.start(ref, console=console)
         except AtollError as error:
