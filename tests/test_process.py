@@ -1,4 +1,7 @@
+import asyncio
+import logging
 import os
+import signal
 import subprocess
 import sys
 
@@ -63,3 +66,37 @@ def test_a_daemon_has_its_own_umask(tmp_path):
         assert os.umask(0) == process.UMASK
     finally:
         os.umask(before)
+
+
+def test_a_daemon_runs_alone_and_says_how_it_ended(tmp_path, capsys):
+    home, log = tmp_path / "home", tmp_path / "home" / "logs" / "thing.log"
+
+    def run(main):
+        return process.outcome("thing", lambda: process.alone(main, "thing", home=home, pid_file=home / "thing.pid", log=log))
+
+    async def told_to_end():
+        stop = asyncio.Event()
+        process.on_end(stop.set)
+        os.kill(process.pid_of(home / "thing.pid"), signal.SIGTERM)
+        await stop.wait()
+
+    async def refused():
+        raise Conflict("not twice")
+
+    async def broken():
+        raise ZeroDivisionError("by nought")
+
+    before, handlers = os.umask(0), logging.getLogger().handlers[:]
+    try:
+        assert [run(told_to_end), run(refused), run(broken)] == [0, 1, 1]
+    finally:
+        os.umask(before)
+        for handler in set(logging.getLogger().handlers) - set(handlers):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    assert process.pid_of(home / "thing.pid") is None
+    assert capsys.readouterr().err == "atoll: not twice\natoll: the thing failed: ZeroDivisionError('by nought')\n"
+    written = log.read_text()
+    assert "the thing failed" in written
+    assert "in broken" in written  # the traceback
+    assert "not twice" not in written

@@ -1,6 +1,7 @@
 """What Atoll's long-lived processes share: a lock with a pid in it, a log, an event loop, and a byte that says "ready".
 
-    settle(instance.home); with sole(instance.run / "engine.pid", "engine"):     the process itself
+    outcome("engine", body)                               the process itself, whose body ends with
+    alone(serve, "engine", home=..., pid_file=..., log=...)
     pid_of(instance.run / "engine.pid")                   whoever asks whether it lives
     spawn("atoll.node.daemon", log=..., home=...)         whoever starts it
 
@@ -14,7 +15,7 @@ import fcntl
 import os
 from contextlib import contextmanager
 
-from atoll.errors import Conflict, Unavailable
+from atoll.errors import AtollError, Conflict, Unavailable
 from atoll.home import make_home
 
 TYPE_CHECKING = False
@@ -30,6 +31,32 @@ START_TIMEOUT_S = 60  # a first start compiles a seccomp filter and may wait for
 END_TIMEOUT_S = 30  # for a process whose ready pipe has closed to be gone
 _YOUNG_OBJECTS = 20_000  # containers made and not freed, before a collection
 LAST_WORDS = 2000  # bytes of a log shown when its process dies at the start
+
+
+def outcome(what: str, body: Callable[[], None]) -> int:
+    """The exit status of a daemon that runs BODY. What goes wrong is said on stderr; the log has the traceback where nobody foresaw it."""
+    import sys
+
+    try:
+        body()
+    except AtollError as error:
+        sys.stderr.write(f"atoll: {error}\n")
+        return 1
+    except Exception as error:
+        import logging
+
+        logging.getLogger("atoll").exception("the %s failed", what)
+        sys.stderr.write(f"atoll: the {what} failed: {error!r}\n")
+        return 1
+    return 0
+
+
+def alone(main: Callable[[], Coroutine[Any, Any, None]], what: str, *, home: Path, pid_file: Path, log: Path) -> None:
+    """Run MAIN to its end, as the one process that holds PID_FILE, with what it logs in LOG. Raises Forbidden, Conflict."""
+    settle(home)
+    with sole(pid_file, what):
+        set_up_logging(log)
+        run(main())
 
 
 def settle(home: Path) -> None:
@@ -126,6 +153,16 @@ def tell_ready(fd: int | None) -> None:
     if fd is not None:
         os.write(fd, b"1")
         os.close(fd)
+
+
+def on_end(act: Callable[[], None]) -> None:
+    """Have the running loop call ACT on TERM and INT, which end the process no more."""
+    import asyncio
+    import signal
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, act)
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:

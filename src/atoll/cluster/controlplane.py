@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 import sys
 from collections.abc import Coroutine
 from typing import Any
@@ -25,7 +24,6 @@ from atoll.cluster.settings import PID_FILE, ClusterSettings
 from atoll.config import Instance
 from atoll.controllers.base import Config
 from atoll.controllers.registry import run_all
-from atoll.errors import AtollError
 from atoll.scheduler.scheduler import Scheduler
 
 VOLUMES = "volumes"  # below the cluster's directory: what the local-path provisioner makes
@@ -63,9 +61,7 @@ async def run(instance: Instance, ready: int | None = None) -> None:
     """Until TERM or INT. A part that dies takes the process with it: half a control plane is worse than a restarted one."""
     settings = ClusterSettings.load(instance)
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    process.on_end(stop.set)
     with process.loading():
         serving = await serve(api_config(instance, settings))
     try:
@@ -105,23 +101,21 @@ async def _stopped(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
+def _run() -> None:
+    ready = process.ready_fd(sys.argv[1:], "atoll.cluster.controlplane", "Run the control plane of the instance ATOLL_HOME names.")
+    instance = Instance.from_environment()
+    ClusterSettings.load(instance)  # says that there is no cluster, before anything is made
+    process.alone(
+        lambda: run(instance, ready),
+        "control plane",
+        home=instance.home,
+        pid_file=instance.cluster / PID_FILE,
+        log=instance.logs / "controlplane.log",
+    )
+
+
 def main() -> int:
-    try:
-        ready = process.ready_fd(sys.argv[1:], "atoll.cluster.controlplane", "Run the control plane of the instance ATOLL_HOME names.")
-        instance = Instance.from_environment()
-        ClusterSettings.load(instance)
-        process.settle(instance.home)
-        with process.sole(instance.cluster / PID_FILE, "control plane"):
-            process.set_up_logging(instance.logs / "controlplane.log")
-            process.run(run(instance, ready))
-    except AtollError as error:
-        sys.stderr.write(f"atoll: {error}\n")
-        return 1
-    except Exception as error:
-        log.exception("the control plane failed")
-        sys.stderr.write(f"atoll: the control plane failed: {error!r}\n")
-        return 1
-    return 0
+    return process.outcome("control plane", _run)
 
 
 if __name__ == "__main__":

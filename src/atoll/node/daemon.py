@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import sys
 
 from atoll import process
@@ -19,7 +18,6 @@ from atoll.config import Instance
 from atoll.engine import Engine
 from atoll.engine.edge import Edge, on_error
 from atoll.engine.listening import Listening
-from atoll.errors import AtollError
 from atoll.http import Limits, Request, Response, Server, TlsGate
 from atoll.kernel import memory
 from atoll.node.leisure import Leisure
@@ -42,9 +40,7 @@ async def serve(instance: Instance, ready: int | None = None, listening: Listeni
         stop.set()
         return Response(202)
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    process.on_end(stop.set)
     async with contextlib.AsyncExitStack() as stack:
         engine = Engine(instance)
         stack.push_async_callback(engine.close)
@@ -95,23 +91,21 @@ def _arguments(words: list[str]) -> tuple[int | None, Listening | None]:
     return found.ready_fd, chosen
 
 
+def _run() -> None:
+    ready, listening = _arguments(sys.argv[1:])
+    instance = Instance.from_environment()
+    memory.share_heaps(HEAPS)
+    process.alone(
+        lambda: serve(instance, ready, listening),
+        "engine",
+        home=instance.home,
+        pid_file=instance.run / "engine.pid",
+        log=instance.logs / "engine.log",
+    )
+
+
 def main() -> int:
-    try:
-        ready, listening = _arguments(sys.argv[1:])
-        instance = Instance.from_environment()
-        process.settle(instance.home)
-        with process.sole(instance.run / "engine.pid", "engine"):
-            process.set_up_logging(instance.logs / "engine.log")
-            memory.share_heaps(HEAPS)
-            process.run(serve(instance, ready, listening))
-    except AtollError as error:
-        sys.stderr.write(f"atoll: {error}\n")
-        return 1
-    except Exception as error:
-        log.exception("the engine failed")
-        sys.stderr.write(f"atoll: the engine failed: {error!r}\n")
-        return 1
-    return 0
+    return process.outcome("engine", _run)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -71,14 +70,12 @@ async def serve(settings: Settings, ready: Callable[[int], None], stop: asyncio.
     Raises InUse for a port or a root that another server has, InvalidInput for what cannot be used of the files named.
     """
     stop = stop or asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    process.on_end(stop.set)
     context = _tls(settings)
     users = Htpasswd(settings.htpasswd) if settings.htpasswd else None
     async with contextlib.AsyncExitStack() as stack:
         stack.enter_context(process.sole(settings.root / "lock", "registry"))
-        loop.set_default_executor(ThreadPoolExecutor(THREADS, "registry"))
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "registry"))
         store = Store(settings.root, beside=settings.beside)
         stack.callback(store.close)
         store.open()
