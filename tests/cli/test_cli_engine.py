@@ -165,6 +165,8 @@ def test_a_terminal_and_the_detach_keys(engine):
 def test_unknown_things_are_named(atoll):
     assert "No such container: absent" in atoll("logs", "absent", check=False).stderr
     assert "unknown command: atoll bogus" in atoll("bogus", check=False).stderr
+    assert "unknown command: atoll cluster strat: did you mean start?" in atoll("cluster", "strat", check=False).stderr
+    assert "unknown flag: --fromat: did you mean --format?" in atoll("ps", "--fromat", "x", check=False).stderr
     assert "requires at least 1 argument" in atoll("rm", check=False).stderr
     assert atoll("inspect", "absent", check=False).stdout == "[]\n"
 
@@ -172,11 +174,12 @@ def test_unknown_things_are_named(atoll):
 def test_env_prints_what_clients_need(atoll, engine):
     text = atoll("env", "--shell", "bash").stdout
     assert f"export DOCKER_HOST='unix://{engine.instance.engine_socket}'" in text
-    script = f"{text}\ndocker ps -q; docker --version; minikube status; kubectl version --client"
+    script = f"{text}\ndocker ps -q; docker --version; minikube status; minikube strat; kubectl version --client"
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, env=engine.environ, timeout=60, check=False)
     assert "Atoll version" in done.stdout
     assert "Client Version" in done.stdout
     assert "there is no cluster" in done.stderr
+    assert "unknown command: minikube strat: did you mean start?" in done.stderr
 
 
 def test_doctor(atoll):
@@ -212,6 +215,8 @@ def test_completion(atoll, engine):
     assert atoll("__complete", "run", "--network", "bri").stdout == "bridge\n"
     assert atoll("__complete", "run", "--volumes-from", "comp").stdout == "completed\n"
     assert atoll("__complete", "context", "use", "def").stdout == "default\n"
+    assert atoll("__complete", "kubectl", "rollout", "und").stdout == "undo\n"
+    assert "unpause\n" in atoll("__complete", "compose", "unp").stdout
     script = atoll("completion", "bash").stdout
     asked = f'{script}\nCOMP_WORDS=(atoll ps --fo); COMP_CWORD=2; PATH="{os.path.dirname(ATOLL)}:$PATH"; _atoll; echo "${{COMPREPLY[@]}}"'
     assert subprocess.run(["bash", "-c", asked], capture_output=True, text=True, env=engine.environ, check=True).stdout == "--format\n"

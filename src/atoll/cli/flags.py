@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
 USAGE_ERROR = 125  # docker's exit status where the fault is the command line's or the engine's
@@ -109,7 +109,7 @@ def _long(options: Options, longs: dict[str, Flag], word: str, queue: list[str])
     name, equals, value = word[2:].partition("=")
     flag = longs.get(name)
     if flag is None:
-        raise UsageError(f"unknown flag: --{name}")
+        raise UsageError(f"unknown flag: --{name}{nearest(name, longs, '--')}")
     if flag.kind == "bool":
         _store(options, flag, value if equals else "true")
     elif equals:
@@ -156,6 +156,14 @@ def _store(options: Options, flag: Flag, value: str) -> None:
         options.given.setdefault(flag.name, []).append(value)
     else:
         options.given[flag.name] = value
+
+
+def nearest(word: str, known: Iterable[str], before: str = "") -> str:
+    """What WORD was probably meant to be, as the end of a message; "" where nothing comes near."""
+    import difflib
+
+    found = difflib.get_close_matches(word, [name for name in known if not name.startswith("_")], n=1)
+    return f": did you mean {before}{found[0]}?" if found else ""
 
 
 def check_arguments(command: Command, arguments: list[str], path: str) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from atoll.cli.commands import GROUPS, PASS_THROUGH, TOP
-from atoll.cli.flags import USAGE_ERROR, Command, Flag, Options, UsageError, check_arguments, parse, usage
+from atoll.cli.flags import USAGE_ERROR, Command, Flag, Options, UsageError, check_arguments, nearest, parse, usage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _group(words: list[str]) -> int:
     if not rest or rest[0] in ("--help", "-h", "help"):
         print(group_help(name, verbs, summary))
         return 0
-    return _verb(verbs, f"{Context.program} {name}", rest)
+    return _verb(verbs, group_path(name), rest)
 
 
 def _verb(verbs: Mapping[str, tuple[str, str]], prefix: str, words: list[str]) -> int:
@@ -121,7 +121,11 @@ def _verb(verbs: Mapping[str, tuple[str, str]], prefix: str, words: list[str]) -
         print(f"{Context.program}: {NOT_HERE[name]}", file=sys.stderr)
         return 1
     if name not in verbs:
-        print(f"{Context.program}: unknown command: {prefix} {name}\n\nRun '{prefix} --help' for more information", file=sys.stderr)
+        known = [*verbs, *GROUPS] if verbs is TOP else verbs
+        print(
+            f"{Context.program}: unknown command: {prefix} {name}{nearest(name, known)}\n\nRun '{prefix} --help' for more information",
+            file=sys.stderr,
+        )
         return 1
     Context.failure = USAGE_ERROR if name == "run" else 1
     command = load(verbs[name][0])
@@ -139,9 +143,15 @@ def _verb(verbs: Mapping[str, tuple[str, str]], prefix: str, words: list[str]) -
         return command.run(options, arguments)
     except UsageError as error:
         print(
-            f"{Context.program}: {error}\n\nUsage:  {path} {command.arguments}\n\nRun '{path} --help' for more information", file=sys.stderr
+            f"{Context.program}: {error}\n\nUsage:  {path} {command.arguments}".rstrip() + f"\n\nRun '{path} --help' for more information",
+            file=sys.stderr,
         )
         return USAGE_ERROR if name in ("run", "create", "exec") else 1
+
+
+def group_path(name: str) -> str:
+    """The words before a verb of the group NAME: minikube's verbs stand alone."""
+    return Context.program if Context.program == "minikube" else f"{Context.program} {name}"
 
 
 def load(place: str) -> Command:
@@ -187,13 +197,13 @@ def overview() -> str:
 def group_help(name: str, verbs: Mapping[str, tuple[str, str]], summary: str) -> str:
     return "\n".join(
         [
-            f"Usage:  atoll {name} COMMAND",
+            f"Usage:  {group_path(name)} COMMAND",
             "",
             summary,
             "",
             "Commands:",
             *(f"  {verb:<12}{verbs[verb][1]}" for verb in sorted(verbs)),
             "",
-            f"Run 'atoll {name} COMMAND --help' for more information on a command.",
+            f"Run '{group_path(name)} COMMAND --help' for more information on a command.",
         ]
     )

@@ -1,14 +1,14 @@
 """`completion`: scripts for bash, zsh and fish, and the question they ask (`atoll __complete WORDS...`): what could stand here?
 
 Commands and flags come from the tables that parsing uses; names of containers, images, networks and volumes from the engine, if it runs (a
-keystroke must not start it).
+keystroke must not start it). What follows `kubectl` and `compose` the genuine programs say themselves.
 """
 
 from __future__ import annotations
 
 import os
 
-from atoll.cli.commands import GROUPS, TOP
+from atoll.cli.commands import GROUPS, PASS_THROUGH, TOP
 from atoll.cli.flags import Command, Options, UsageError
 from atoll.cli.main import load
 from atoll.cli.wire import Engine, EngineError, EngineUnreachable
@@ -28,11 +28,19 @@ ZSH = """#compdef atoll
 _atoll() {
     local -a found
     found=("${(@f)$(atoll __complete "${words[@]:1:$((CURRENT-1))}" 2>/dev/null)}")
-    compadd -- $found
+    if [[ -n $found ]]; then compadd -- $found; else _files; fi
 }
 compdef _atoll atoll
 """
-FISH = """complete -c atoll -f -a '(atoll __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+FISH = """function __atoll_complete
+    set -l found (atoll __complete (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
+    if set -q found[1]
+        string join \\n -- $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c atoll -f -a '(__atoll_complete)'
 """
 FLAG_VALUES = {"link": "CONTAINER", "net": "NETWORK", "network": "NETWORK", "volumes-from": "CONTAINER"}  # whose names a flag takes
 SCRIPTS = {"bash": BASH, "fish": FISH, "zsh": ZSH}
@@ -56,9 +64,26 @@ def complete() -> Command:
 
 def _complete(_: Options, words: list[str]) -> int:
     *before, prefix = words or [""]
+    if before and before[0] in PASS_THROUGH:
+        return _of_program(before[0], [*before[1:], prefix])
     found = sorted({word for word in candidates(before, prefix) if word.startswith(prefix)})
     if found:
         print("\n".join(found))
+    return 0
+
+
+def _of_program(name: str, words: list[str]) -> int:
+    """The genuine programs know their own words, by cobra's protocol: one a line, an explanation after a tab, a directive last."""
+    import subprocess
+
+    from atoll.cli.verbs import tools
+
+    binary, environment = tools.genuine(name)
+    asked = subprocess.run(
+        [binary, "__complete", *words], env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+    found = [line.partition("\t")[0] for line in asked.stdout.splitlines() if not line.startswith(":")]
+    print("".join(f"{word}\n" for word in found), end="")
     return 0
 
 

