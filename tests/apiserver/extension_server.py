@@ -50,13 +50,13 @@ class ExtensionServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: Path, proxies: Path) -> None:
+    def __init__(self, files: Path, proxies: Path, host: str) -> None:
         self.seen: list[tuple[str, str, dict[str, list[str]]]] = []
         self.flunders: dict[str, dict[str, Any]] = {}
         self.changed = threading.Condition()
         self.broken = False
         self.closing = False
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((host, 0), _Handler)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._context.load_cert_chain(files / "cert.pem", files / "key.pem")
         self._context.load_verify_locations(proxies)

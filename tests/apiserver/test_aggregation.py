@@ -18,6 +18,7 @@ from atoll.apiserver.aggregation.remote import identity
 from atoll.apiserver.call import User
 from atoll.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES, Resource
 from atoll.errors import StatusError
+from own_address import own_address
 from tls_files import Authority
 
 API_SERVICES = Resource("apiregistration.k8s.io", "v1", "apiservices", False, "APIService")
@@ -38,9 +39,10 @@ def serving(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def extension(proxies, serving):
-    server = ExtensionServer(serving, proxies.path)
-    yield server
-    server.close()
+    with own_address() as address:
+        server = ExtensionServer(serving, proxies.path, address)
+        yield server
+        server.close()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def behind(cluster, extension, serving):
         await client.create(NAMESPACES, {"metadata": {"name": "wardle"}})
         ports = [{"name": "https", "port": 443, "targetPort": port}]
         await client.create(SERVICES, {"metadata": {"name": "api"}, "spec": {"ports": ports}}, "wardle")
-        await client.create(ENDPOINT_SLICES, slice_of(port), "wardle")
+        await client.create(ENDPOINT_SLICES, slice_of(extension), "wardle")
         service = {"name": "api", "namespace": "wardle"}
         spec = {"group": GROUP, "version": VERSION, "service": service, "caBundle": bundle}
         spec |= {"groupPriorityMinimum": 2000, "versionPriority": 15}
@@ -86,11 +88,12 @@ def behind(cluster, extension, serving):
     return cluster
 
 
-def slice_of(port, name="api"):
+def slice_of(extension, name="api"):
+    host, port = extension.server_address
     return {
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "api"}},
         "addressType": "IPv4",
-        "endpoints": [{"addresses": ["127.0.0.1"]}],
+        "endpoints": [{"addresses": [host]}],
         "ports": [{"name": "https", "port": port}],
     }
 
@@ -217,13 +220,12 @@ def test_what_is_wrong_is_told_and_mended(kubectl, cluster, behind, extension, s
         assert "ServiceUnavailable" in told
         assert all(word in told for word in words), told
 
-    slices = slice_of(extension.server_port)
+    slices = slice_of(extension)
     cluster.run(client.delete(ENDPOINT_SLICES, "api", "wardle"))
     assert until(cluster, "EndpointsNotFound")["message"] == 'cannot find endpointslices for service/api in "wardle"'
     refused(NAME, "EndpointsNotFound")
-    cluster.run(
-        client.create(ENDPOINT_SLICES, {**slices, "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": False}}]}, "wardle")
-    )
+    (ready,) = slices["endpoints"]
+    cluster.run(client.create(ENDPOINT_SLICES, {**slices, "endpoints": [{**ready, "conditions": {"ready": False}}]}, "wardle"))
     assert 'no addresses with port name "https"' in until(cluster, "MissingEndpoints")["message"]
     cluster.run(client.patch(ENDPOINT_SLICES, "api", {"endpoints": slices["endpoints"]}, "wardle"))
     until(cluster, "Passed")
@@ -233,7 +235,7 @@ def test_what_is_wrong_is_told_and_mended(kubectl, cluster, behind, extension, s
     until(cluster, "Passed")
     extension.broken = True
     cluster.run(client.patch(ENDPOINT_SLICES, "api", {"metadata": {"annotations": {"look": "again"}}}, "wardle"))
-    assert "bad status from https://127.0.0.1" in until(cluster, "FailedDiscoveryCheck")["message"]
+    assert f"bad status from https://{extension.server_address[0]}" in until(cluster, "FailedDiscoveryCheck")["message"]
     assert freshness(cluster) == "Stale"
     extension.broken = False
     cluster.run(client.patch(ENDPOINT_SLICES, "api", {"metadata": {"annotations": {"look": "once more"}}}, "wardle"))

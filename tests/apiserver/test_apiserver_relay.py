@@ -12,7 +12,8 @@ from urllib.request import urlopen
 import pytest
 from apiserver_tools import KUBECTLS, Cluster, Kubectl
 
-from atoll.client.resources import ENDPOINTS, PODS, SERVICE_ACCOUNTS, SERVICES
+from atoll.client.resources import ENDPOINT_SLICES, ENDPOINTS, PODS, SERVICE_ACCOUNTS, SERVICES
+from own_address import own_address
 
 
 class Backend(BaseHTTPRequestHandler):
@@ -36,8 +37,14 @@ class Backend(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Backend)
+def here():
+    with own_address() as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, here):
+    server = ThreadingHTTPServer((here, 0), Backend)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     cluster = Cluster(tmp_path_factory.mktemp("cluster"))
@@ -46,13 +53,21 @@ def cluster(tmp_path_factory):
         client, port = cluster.client, server.server_port
         await client.create(SERVICE_ACCOUNTS, {"metadata": {"name": "default"}}, "default")
         container = {"name": "c", "image": "i", "ports": [{"name": "web", "containerPort": port}]}
-        await client.create(PODS, {"metadata": {"name": "p"}, "spec": {"containers": [container]}}, "default")
-        await client.patch(PODS, "p", {"status": {"podIP": "127.0.0.1"}}, "default", subresource="status")
-        for name in ("s", "empty"):
+        for name, address in (("p", here), ("inward", "127.0.0.1")):
+            await client.create(PODS, {"metadata": {"name": name}, "spec": {"containers": [container]}}, "default")
+            await client.patch(PODS, name, {"status": {"podIP": address}}, "default", subresource="status")
+        for name in ("s", "sliced", "empty"):
             spec = {"ports": [{"name": "http", "port": 80, "targetPort": port}]}
             await client.create(SERVICES, {"metadata": {"name": name}, "spec": spec}, "default")
-        subsets = [{"addresses": [{"ip": "127.0.0.1"}], "ports": [{"name": "http", "port": port}]}]
+        subsets = [{"addresses": [{"ip": here}], "ports": [{"name": "http", "port": port}]}]
         await client.create(ENDPOINTS, {"metadata": {"name": "s"}, "subsets": subsets}, "default")
+        subsets[0]["addresses"] = [{"ip": "203.0.113.1"}]  # where slices and Endpoints differ, slices count
+        await client.create(ENDPOINTS, {"metadata": {"name": "sliced"}, "subsets": subsets}, "default")
+        labels = {"kubernetes.io/service-name": "sliced"}
+        endpoints = [{"addresses": [here]}, {"addresses": ["203.0.113.1"], "conditions": {"ready": False}}]
+        ports = [{"name": "http", "port": port}]
+        made = {"metadata": {"name": "sliced-1", "labels": labels}, "addressType": "IPv4", "endpoints": endpoints, "ports": ports}
+        await client.create(ENDPOINT_SLICES, made, "default")
 
     cluster.run(fill())
     yield cluster
@@ -69,12 +84,18 @@ def kubectl(request, cluster):
 
 def test_pods_and_services_answer_through_the_server(kubectl):
     base = "/api/v1/namespaces/default"
-    for name in ("pods/p", "pods/p:web", "pods/http:p:web", "services/s", "services/s:http", "services/http:s:80"):
+    for name in ("pods/p", "pods/p:web", "pods/http:p:web", "services/s", "services/s:http", "services/http:s:80", "services/sliced:http"):
         assert json.loads(kubectl("get", "--raw", f"{base}/{name}/proxy/a/b%20c?d=e")) == {"path": "/a/b%20c?d=e", "token": None}
     assert "no endpoints available for service" in kubectl.fails("get", "--raw", f"{base}/services/empty/proxy/")
     assert "no service port" in kubectl.fails("get", "--raw", f"{base}/services/s:81/proxy/")
     assert "neither a number nor the name of a port" in kubectl.fails("get", "--raw", f"{base}/pods/p:0/proxy/")
     assert "not found" in kubectl.fails("get", "--raw", f"{base}/pods/none/proxy/")
+    assert "address not allowed" in kubectl.fails("get", "--raw", f"{base}/pods/inward:web/proxy/")
+
+
+def test_a_server_on_loopback_publishes_no_endpoints(cluster):
+    assert not cluster.run(cluster.client.get(ENDPOINTS, "kubernetes", "default")).get("subsets")
+    assert not cluster.run(cluster.client.get(ENDPOINT_SLICES, "kubernetes", "default")).get("endpoints")
 
 
 def test_kubectl_proxy_serves_the_api_and_what_is_behind_it(kubectl):
@@ -96,5 +117,5 @@ def test_kubectl_proxy_serves_the_api_and_what_is_behind_it(kubectl):
 def test_metrics_in_prometheus_text(kubectl):
     text = kubectl("get", "--raw", "/metrics")
     assert re.search(r'^apiserver_request_total\{method="GET",code="200"\} \d+$', text, re.MULTILINE)
-    assert 'apiserver_storage_objects{resource="pods"} 1\n' in text
+    assert 'apiserver_storage_objects{resource="pods"} 2\n' in text
     assert all(line.startswith("#") or re.fullmatch(r"[a-z_]+(\{.*\})? [0-9.e+-]+", line) for line in text.splitlines())

@@ -14,6 +14,7 @@ import pytest
 from apiserver_tools import KUBECTLS, Cluster, Kubectl
 
 from atoll.client.resources import ENDPOINT_SLICES, SERVICES
+from own_address import own_address
 from tls_files import Authority
 
 NUMBERS = count()
@@ -68,7 +69,7 @@ def webhook(cluster):
     files = Authority(cluster.home / "hook").sign("serving", "127.0.0.1", "hook.default.svc")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files / "cert.pem", files / "key.pem")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Converter)
+    server = ThreadingHTTPServer(("0.0.0.0", 0), Converter)  # called on loopback, and as an endpoint
     server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -299,12 +300,18 @@ def test_a_new_storage_version_leaves_what_is_stored_as_it_is(cluster, kubectl, 
         kubectl("replace", "-f", "-", stdin=json.dumps(definition(client, bundle, "v1")))
 
 
-def test_a_service_is_called_at_its_endpoints(cluster, kubectl, webhook):
+@pytest.fixture
+def address():
+    with own_address() as address:
+        yield address
+
+
+def test_a_service_is_called_at_its_endpoints(cluster, kubectl, webhook, address):
     async def serve():
         for name in ("hook", "other"):
             await cluster.client.create(SERVICES, {"metadata": {"name": name}, "spec": {"ports": [{"port": 443}]}}, "default")
             metadata = {"name": name, "labels": {"kubernetes.io/service-name": name}}
-            endpoints = {"endpoints": [{"addresses": ["127.0.0.1"]}], "ports": [{"port": webhook}]}
+            endpoints = {"endpoints": [{"addresses": [address]}], "ports": [{"port": webhook}]}
             await cluster.client.create(ENDPOINT_SLICES, {"metadata": metadata, "addressType": "IPv4", **endpoints}, "default")
 
     client = {"service": {"name": "hook", "namespace": "default", "path": "/by-service"}}

@@ -357,3 +357,33 @@ def test_a_finalizer_cannot_be_added_to_an_object_that_is_being_deleted() -> Non
     new["metadata"]["finalizers"] = ["a/b", "c/d"]
     (problem,) = told(updated(old, new)[1])
     assert "no new finalizers can be added if the object is being deleted" in problem
+
+
+SPECIAL = [
+    ("127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+    ("::1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+    ("::ffff:127.0.0.1", "may not be in the loopback range (127.0.0.0/8, ::1/128)"),
+    ("0.0.0.0", "may not be unspecified (0.0.0.0)"),
+    ("::", "may not be unspecified (::)"),
+    ("169.254.169.254", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+    ("fe80::1", "may not be in the link-local range (169.254.0.0/16, fe80::/10)"),
+    ("224.0.0.1", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+    ("ff02::1", "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"),
+    ("fd00::1%eth0", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
+    ("10.1.2.3", None),
+    ("2001:db8::1", None),
+]
+
+
+@pytest.mark.parametrize(("address", "why"), SPECIAL)
+def test_addresses_that_lead_to_the_caller_are_no_endpoints(address: str, why: str | None) -> None:
+    metadata = {"name": "web", "namespace": "default"}
+    subsets = [{"notReadyAddresses": [{"ip": address}], "ports": [{"port": 80}]}]
+    family = "IPv6" if ":" in address else "IPv4"
+    sliced = {"addressType": family, "endpoints": [{"addresses": [address]}], "ports": [{"port": 80}]}
+    for path, obj in (
+        ("subsets[0].notReadyAddresses[0].ip", {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata, "subsets": subsets}),
+        ("endpoints[0].addresses[0]", {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata, **sliced}),
+        ("spec.externalIPs[0]", service(externalIPs=[address])),
+    ):
+        assert problems(obj) == ([f'{path}: Invalid value: "{address}": {why}'] if why else [])

@@ -38,10 +38,10 @@ NODE_NAMES = ("node-a", "node-b")
 class Plane:
     """`python -m atoll.cluster.controlplane` of an instance, and its nodes."""
 
-    def __init__(self, instance: Instance) -> None:
+    def __init__(self, instance: Instance, address: str) -> None:
         self.instance = instance
         instance.cluster.mkdir(mode=0o711, parents=True)
-        self.settings = ClusterSettings("node-a", "127.0.0.1", free_port(0))
+        self.settings = ClusterSettings("node-a", address, free_port(0))
         self.settings.save(instance)
         certificates = Certificates(instance, self.settings)
         certificate, key = certificates.admin()

@@ -10,15 +10,17 @@ from conformance_definitions import Definitions
 from conformance_plane import Plane
 
 from atoll.client.resources import NAMESPACES, SERVICE_ACCOUNTS
+from own_address import own_address
 
 NUMBERS = count(1)
 
 
 @pytest.fixture(scope="session")
 def plane(session_instance):
-    plane = Plane(session_instance)
-    yield plane
-    plane.close()
+    with own_address() as address:
+        plane = Plane(session_instance, address)
+        yield plane
+        plane.close()
     log = plane.log()
     assert "Traceback" not in log, log
 

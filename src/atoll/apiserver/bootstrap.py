@@ -16,6 +16,7 @@ from atoll.apiserver.call import MASTERS, Call, User
 from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.fairness import bootstrap as fairness
 from atoll.apiserver.machinery.cacher import Object
+from atoll.client.addresses import is_special
 from atoll.errors import AtollError, StatusError
 from atoll.units import timestamp_seconds
 
@@ -44,7 +45,11 @@ async def bootstrap(api: Api) -> None:
 
 
 async def publish_service(api: Api, cluster_ip: str, address: str, port: int) -> None:
-    """The service `kubernetes` in the default namespace, and endpoints that lead to this server."""
+    """The service `kubernetes` in the default namespace, and endpoints that lead to this server; none where it has only loopback."""
+    addresses = [] if is_special(address) else [address]
+    if not addresses:
+        log.warning("the address %s leads nowhere from a pod: the service default/kubernetes has no endpoints", address)
+    ports = [{"name": "https", "port": port, "protocol": "TCP"}]
     service = {
         "kind": "Service",
         "apiVersion": "v1",
@@ -61,15 +66,15 @@ async def publish_service(api: Api, cluster_ip: str, address: str, port: int) ->
         "kind": "Endpoints",
         "apiVersion": "v1",
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
-        "subsets": [{"addresses": [{"ip": address}], "ports": [{"name": "https", "port": port, "protocol": "TCP"}]}],
+        "subsets": [{"addresses": [{"ip": each}], "ports": ports} for each in addresses],
     }
     endpoint_slice = {
         "kind": "EndpointSlice",
         "apiVersion": "discovery.k8s.io/v1",
         "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": "IPv4",
-        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
-        "ports": [{"name": "https", "port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [each], "conditions": {"ready": True}} for each in addresses],
+        "ports": ports,
     }
     await _ensure(api, "", "services", service)
     await _replace(api, "", "services", service, ("spec", "ports"))

@@ -8,9 +8,12 @@ leads out of the cluster and is never followed.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from atoll.apiserver.core import Core
+from atoll.apiserver.machinery.cacher import Object
+from atoll.client.addresses import is_special
 from atoll.errors import Unavailable
 
 SERVICE_LABEL = "kubernetes.io/service-name"
@@ -39,24 +42,36 @@ def backends(core: Core, namespace: str, name: str, port: int) -> Backends:
     if listening is None:
         return Backends("port")
     port_name = listening.get("name") or ""
+    slices = slices_of(core, namespace, name)
+    if not slices:
+        return Backends("slices", (), port_name)
+    addresses = ready_addresses(slices, port_name)
+    return Backends("" if addresses else "addresses", addresses, port_name)
+
+
+def slices_of(core: Core, namespace: str, name: str) -> list[Object]:
+    """The slices of a service that hold addresses."""
     kind = core.registry.get("discovery.k8s.io", "v1", "endpointslices")
     assert kind is not None
-    slices = [
+    return [
         item.obj
         for item in core.cacher(kind).in_order(namespace)
         if (item.obj["metadata"].get("labels") or {}).get(SERVICE_LABEL) == name and item.obj.get("addressType") in _ADDRESS_TYPES
     ]
-    if not slices:
-        return Backends("slices", (), port_name)
-    addresses = tuple(
+
+
+def ready_addresses(slices: Iterable[Object], port_name: str) -> tuple[tuple[str, int], ...]:
+    """Where the port of that name is served: by endpoints that are ready, or do not say, and that are not this host's own doors."""
+    return tuple(
         (str(endpoint["addresses"][0]), int(open_port["port"]))
         for each in slices
         for open_port in each.get("ports") or ()
         if (open_port.get("name") or "") == port_name and open_port.get("port")
         for endpoint in each.get("endpoints") or ()
-        if endpoint.get("addresses") and (endpoint.get("conditions") or {}).get("ready") is not False
+        if endpoint.get("addresses")
+        and (endpoint.get("conditions") or {}).get("ready") is not False
+        and not is_special(str(endpoint["addresses"][0]))
     )
-    return Backends("" if addresses else "addresses", addresses, port_name)
 
 
 def base_of(core: Core, namespace: str, name: str, port: int) -> str:

@@ -7,6 +7,7 @@ from atoll.apiserver.kinds.causes import Causes
 from atoll.apiserver.kinds.pod_containers import PROTOCOLS
 from atoll.apiserver.kinds.pod_spec import validate_ip
 from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
+from atoll.client.addresses import special_range
 
 _FAMILIES = ("FQDN", "IPv4", "IPv6")
 ENDPOINTS_MAX, ADDRESSES_MAX, PORTS_MAX = 1000, 100, 20000
@@ -25,7 +26,7 @@ class EndpointsRules(Rules):
                 causes.required(path, "must specify `addresses` or `notReadyAddresses`")
             for field in ("addresses", "notReadyAddresses"):
                 for number, address in enumerate(subset.get(field) or ()):
-                    validate_ip(address.get("ip") or "", f"{path}.{field}[{number}].ip", causes)
+                    validate_endpoint_ip(address.get("ip") or "", f"{path}.{field}[{number}].ip", causes)
             ports = subset.get("ports") or ()
             for number, port in enumerate(ports):
                 _check_port(port, f"{path}.ports[{number}]", len(ports) > 1, causes)
@@ -56,7 +57,7 @@ class EndpointSliceRules(Rules):
                 causes.too_many(path, len(addresses), ADDRESSES_MAX)
             if family in ("IPv4", "IPv6"):
                 for number, address in enumerate(addresses):
-                    validate_ip(address, f"{path}[{number}]", causes, 4 if family == "IPv4" else 6)
+                    validate_endpoint_ip(address, f"{path}[{number}]", causes, 4 if family == "IPv4" else 6)
         taken: set[str] = set()
         for index, port in enumerate(ports):
             name = port.get("name") or ""
@@ -68,6 +69,14 @@ class EndpointSliceRules(Rules):
 
     def check_change(self, new: ReadOnly, old: ReadOnly, causes: Causes, subresource: str) -> None:
         causes.immutable("addressType", new.get("addressType"), old.get("addressType"))
+
+
+def validate_endpoint_ip(value: str, path: str, causes: Causes, version: int | None = None) -> None:
+    """Upstream's ValidateEndpointIP: an address, and none that leads to the caller's own host."""
+    before = len(causes)
+    validate_ip(value, path, causes, version)
+    if len(causes) == before and (why := special_range(value)):
+        causes.invalid(path, value, why)
 
 
 def _check_port(port: ReadOnly, path: str, named: bool, causes: Causes) -> None:

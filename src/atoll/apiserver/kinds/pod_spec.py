@@ -79,7 +79,7 @@ def validate_template(template: Object, path: str, causes: Causes, restart_polic
 
 def validate_ip(value: str, path: str, causes: Causes, version: int | None = None) -> None:
     try:
-        address = ipaddress.ip_address(value)
+        address = ipaddress.ip_address("" if "%" in value else value)  # a zone means a link of one host
     except ValueError:
         causes.invalid(path, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)")
         return

@@ -7,6 +7,7 @@ from typing import Any
 
 from atoll.apiserver.kinds import names
 from atoll.apiserver.kinds.causes import Causes
+from atoll.apiserver.kinds.endpoints import validate_endpoint_ip
 from atoll.apiserver.kinds.metadata import validate_labels
 from atoll.apiserver.kinds.pod_containers import PROTOCOLS
 from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
@@ -58,6 +59,8 @@ class ServiceRules(Rules):
         _check_affinity(spec, causes)
         _check_type(spec, kind, causes)
         _check_ports(spec, kind, causes)
+        for index, address in enumerate(spec.get("externalIPs") or ()):
+            validate_endpoint_ip(address, f"spec.externalIPs[{index}]", causes)
 
     def check_change(self, new: ReadOnly, old: ReadOnly, causes: Causes, subresource: str) -> None:
         before, after = old["spec"], new["spec"]

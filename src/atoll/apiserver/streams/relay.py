@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, NamedTuple
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.services import ready_addresses, slices_of
+from atoll.client.addresses import is_special
 from atoll.errors import Unavailable
 from atoll.http import Client, Request, Response, splice
 
@@ -51,7 +53,9 @@ def backend(core: Core, call: Call, rng: random.Random) -> str:
     if call.kind.plural == "pods":
         host, port = _pod(item.obj, address)
     else:
-        host, port = _endpoint(core, call, item.obj, address, rng)
+        host, port = _endpoint(core, call.namespace or "", item.obj, address, rng)
+    if is_special(host):  # as upstream: a proxy is no way to what only this host may reach
+        raise statuses.bad_request("address not allowed")
     shown = f"[{host}]" if ":" in host else host
     return f"{address.scheme}://{shown}:{port}"
 
@@ -69,23 +73,32 @@ def _pod(pod: Object, address: Address) -> tuple[str, int]:
     return host, _number(address.port)
 
 
-def _endpoint(core: Core, call: Call, service: Object, address: Address, rng: random.Random) -> tuple[str, int]:
+def _endpoint(core: Core, namespace: str, service: Object, address: Address, rng: random.Random) -> tuple[str, int]:
+    """From the service's slices; from its Endpoints where it has none, since nobody mirrors them without controllers."""
     ports: list[dict[str, Any]] = (service.get("spec") or {}).get("ports") or []
     chosen = [port for port in ports if address.port in ("", port.get("name"), str(port["port"]))][:1]
     if ports and not chosen:
         raise statuses.unavailable(f'no service port "{address.port}" found for service "{address.name}"')
     name = chosen[0].get("name", "") if chosen else ""
-    found = core.find("", "v1", "endpoints", address.name, call.namespace)
-    ready = [
-        (each["ip"], port["port"])
-        for subset in (found.obj.get("subsets") or () if found else ())
-        for each in subset.get("addresses") or ()
-        for port in subset.get("ports") or ()
-        if port.get("name", "") == name
-    ]
+    slices = slices_of(core, namespace, address.name)
+    if slices:
+        ready = ready_addresses(slices, name)
+    else:
+        found = core.find("", "v1", "endpoints", address.name, namespace)
+        ready = _of_subsets(found.obj.get("subsets") or () if found else (), name)
     if not ready:
         raise statuses.unavailable(f'no endpoints available for service "{address.name}"')
     return rng.choice(ready)
+
+
+def _of_subsets(subsets: Iterable[Object], port_name: str) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (str(each["ip"]), int(port["port"]))
+        for subset in subsets
+        for each in subset.get("addresses") or ()
+        for port in subset.get("ports") or ()
+        if port.get("name", "") == port_name
+    )
 
 
 def _number(text: str) -> int:

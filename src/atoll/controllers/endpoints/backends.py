@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from atoll.client.addresses import is_special
 from atoll.client.objects import Object, annotations_of, is_deleting, name_of, namespace_of, uid_of
 from atoll.controllers.pods import is_finished, is_ready
 
@@ -53,10 +54,10 @@ def belongs(pod: Object, *, terminating: bool) -> bool:
 
 
 def addresses(pod: Object, family: str) -> list[str]:
-    """The pod's addresses of `IPv4` or `IPv6`."""
+    """The pod's addresses of `IPv4` or `IPv6`; none of a host's own, which a pod on the network of a host without any other has."""
     status = pod.get("status") or {}
     every = [entry["ip"] for entry in status.get("podIPs") or ()] or [status["podIP"]]
-    return [address for address in every if (":" in address) == (family == "IPv6")]
+    return [address for address in every if (":" in address) == (family == "IPv6") and not is_special(address)]
 
 
 def families(service: Object) -> list[str]:
