@@ -114,6 +114,25 @@ def test_fields_of_every_wrong_type_never_break_the_engine(engine, call):
                 assert call("DELETE", f"/containers/{answer['Id']}?force=1&v=1")[0] == 204, (name, junk)
 
 
+def test_updates_and_execs_of_every_wrong_type(engine, call):
+    from atoll.engine.containers.config import RESOURCES
+
+    name = engine.docker("create", "busybox", "true").stdout.strip()
+    policies = ("RestartPolicy", *(f"RestartPolicy.{field}" for field in ("Name", "MaximumRetryCount")))
+    bodies = {
+        f"/containers/{name}/update": (*RESOURCES, *policies),
+        f"/containers/{name}/exec": ("Cmd", "Env", "User", "WorkingDir", "Privileged", "Tty", "DetachKeys", "ConsoleSize"),
+        "/networks/bridge/connect": ("Container", "EndpointConfig", "EndpointConfig.IPAMConfig"),
+        "/networks/bridge/disconnect": ("Container", "Force"),
+    }
+    for path, fields in bodies.items():
+        for field in fields:
+            for junk in JUNK:
+                outer, _, inner = field.partition(".")
+                status, answer = call("POST", path, {"Container": name, "Cmd": ["true"], outer: {inner: junk} if inner else junk})
+                assert status < NO_SERVER_ERROR or status == 501, (path, field, junk, answer)
+
+
 def test_query_parameters_of_every_wrong_kind(engine, call):
     name = engine.docker("create", "--name", "target", "busybox", "true").stdout.strip()
     paths = [

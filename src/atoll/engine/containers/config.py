@@ -25,6 +25,7 @@ Table = Mapping[str, tuple[str, Any]]
 to empty objects), object, objects (list), any."""
 
 SHM_DEFAULT = 64 << 20  # bytes, Docker's
+_RESTART_POLICY: Table = {"Name": ("text", ""), "MaximumRetryCount": ("int", 0)}
 RESTART_POLICIES = ("", "no", "always", "unless-stopped", "on-failure")
 
 
@@ -167,7 +168,7 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
 def read(body: Any, table: Table, where: str = "") -> dict[str, Any]:
     """The fields of `table` from `body`, null or absent ones as their defaults. Raises InvalidInput naming a field of the wrong type."""
     if not isinstance(body, dict):
-        raise InvalidInput(f"invalid JSON: {where or 'the body'} must be an object")
+        raise InvalidInput(f"invalid JSON: {where.rstrip('.') or 'the body'} must be an object")
     # Go matches field names without regard to case, and some clients rely on it.
     folded = {name.lower(): value for name, value in body.items()} if any(name not in table for name in body) else {}
     values = {}
@@ -316,11 +317,12 @@ def _last_memory_node() -> int:
         return 0  # a kernel without NUMA has one
 
 
-def restart_policy(given: Mapping[str, Any]) -> dict[str, Any]:
-    name, retries = given.get("Name") or "no", given.get("MaximumRetryCount") or 0
+def restart_policy(given: Any) -> dict[str, Any]:
+    policy = read(given, _RESTART_POLICY, "RestartPolicy.")
+    name, retries = policy["Name"] or "no", policy["MaximumRetryCount"]
     if name not in RESTART_POLICIES:
         raise InvalidInput(f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'")
-    if not isinstance(retries, int) or retries < 0:
+    if retries < 0:
         raise InvalidInput("invalid restart policy: maximum retry count cannot be negative")
     if retries and name != "on-failure":
         raise InvalidInput("invalid restart policy: maximum retry count can only be used with 'on-failure'")
