@@ -9,7 +9,7 @@ import pytest
 
 from atoll.apiserver import ApiServer, ApiServerConfig, InProcessClient
 from atoll.apiserver.config import StaticToken
-from atoll.apiserver.machinery import cacher as cacher_module
+from atoll.apiserver.machinery import caches as caches_module
 from atoll.client.resources import CONFIG_MAPS
 from atoll.http import Headers, Request
 
@@ -20,7 +20,7 @@ HEADERS = [("Authorization", "Bearer admin"), ("Accept", "application/json")]
 @pytest.fixture(autouse=True)
 def _short_wait(monkeypatch):
     """For revisions that do not come."""
-    monkeypatch.setattr(cacher_module, "AHEAD_WAIT_S", 0.1)
+    monkeypatch.setattr(caches_module, "AHEAD_WAIT_S", 0.1)
 
 
 def run(tmp_path, scenario):

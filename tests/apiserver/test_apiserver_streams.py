@@ -139,7 +139,7 @@ def test_a_watch_answers_at_once_and_ends_with_its_client(tmp_path):
     async def whole():
         serving = await serve(dataclasses.replace(Pki(tmp_path).config(), serving_cert=None))
         cacher = serving.server.api.core.cacher(serving.server.api.core.registry.get("", "v1", "namespaces"))
-        before = len(cacher._waiters)
+        before = len(cacher.waiters)
         reader, writer = await asyncio.open_connection("127.0.0.1", serving.port)
         token = next(iter(serving.server.config.tokens))
         writer.write(f"GET /api/v1/namespaces?watch=1 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode())
@@ -157,14 +157,14 @@ def test_a_watch_answers_at_once_and_ends_with_its_client(tmp_path):
         writer.write(f"GET /api/v1/namespaces?watch=1&resourceVersion={revision} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 2)
         assert b"200" in head.split(b"\r\n")[0]
-        assert len(cacher._waiters) == before + 1
+        assert len(cacher.waiters) == before + 1
         writer.close()
         await writer.wait_closed()
         for _ in range(100):
-            if len(cacher._waiters) == before:
+            if len(cacher.waiters) == before:
                 break
             await asyncio.sleep(0.02)
-        assert len(cacher._waiters) == before
+        assert len(cacher.waiters) == before
         await serving.close()
 
     asyncio.run(whole())

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atoll.apiserver.machinery import cacher as cacher_module
-from atoll.apiserver.machinery.cacher import Caches
+from atoll.apiserver.machinery import waking
+from atoll.apiserver.machinery.caches import Caches
 from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.apiserver.machinery.selectors import EVERYTHING, Selector, parse_labels
 from atoll.apiserver.machinery.watcher import WatchPlan, watch
@@ -149,8 +150,8 @@ def test_a_watch_wakes_for_what_is_written_while_it_waits(tmp_path):
 
 def test_a_burst_wakes_many_watchers_once(tmp_path, monkeypatch):
     """A few are woken at each change. Many are after a pause; in a burst they wait for their turn, and then have all."""
-    monkeypatch.setattr(cacher_module, "TELLING_S", 60.0)  # no turn comes by itself
-    monkeypatch.setattr(cacher_module, "BURST_WAIT_MAX_S", 60.0)
+    monkeypatch.setattr(waking, "TELLING_S", 60.0)  # no turn comes by itself
+    monkeypatch.setattr(waking, "BURST_WAIT_MAX_S", 60.0)
 
     async def scenario():
         world = World(tmp_path / "burst.db")
@@ -166,7 +167,7 @@ def test_a_burst_wakes_many_watchers_once(tmp_path, monkeypatch):
             await asyncio.sleep(0)
             return sum(task.done() for task in watchers)
 
-        few, many = cacher_module.UNPACED, cacher_module.UNPACED + 1
+        few, many = waking.UNPACED, waking.UNPACED + 1
         for _ in range(2):
             wait(few)
             assert await told_of_a_change() == few
@@ -174,13 +175,13 @@ def test_a_burst_wakes_many_watchers_once(tmp_path, monkeypatch):
         assert await told_of_a_change() == 0  # so soon after the last
         assert await told_of_a_change() == 0
         assert len(await world.cacher.since(world.log[-3][0])) == 2
-        monkeypatch.setattr(cacher_module, "BURST_WAIT_MAX_S", 0.0)
+        monkeypatch.setattr(waking, "BURST_WAIT_MAX_S", 0.0)
         world.cacher.end_watches()  # a kind that goes wakes them at once, and takes the turn back
         await asyncio.sleep(0)
         assert all(task.done() for task in watchers)
         wait(many)
         assert await told_of_a_change() == many
-        monkeypatch.setattr(cacher_module, "BURST_WAIT_MAX_S", 0.01)
+        monkeypatch.setattr(waking, "BURST_WAIT_MAX_S", 0.01)
         wait(many)
         await told_of_a_change()
         async with asyncio.timeout(10):  # the turn comes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import ssl
@@ -13,7 +14,7 @@ from itertools import count
 import pytest
 from apiserver_tools import KUBECTLS, Cluster, Kubectl
 
-from atoll.client.resources import ENDPOINT_SLICES, SERVICES
+from atoll.client.resources import ENDPOINT_SLICES, SERVICES, Resource
 from own_address import own_address
 from tls_files import Authority
 
@@ -94,6 +95,7 @@ def version(name, *properties, storage=False):
         "storage": storage,
         "schema": {"openAPIV3Schema": schema},
         "additionalPrinterColumns": columns,
+        "selectableFields": [{"jsonPath": f".spec.{each}"} for each in properties],
         "subresources": {"scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}, "status": {}},
     }
 
@@ -196,6 +198,53 @@ def test_a_list_is_converted_in_one_call(kubectl, made):
     [review] = Converter.reviews
     assert len(review["objects"]) == len(listed)
     kubectl("delete", f"endpointers.v1.{GROUP}", *(f"l{number}" for number in range(5)))
+
+
+def test_selectors_judge_the_version_served(kubectl, made):
+    path = "/apis/{}/namespaces/default/endpointers?{}"
+
+    def found(version, query):
+        return [each["metadata"]["name"] for each in json.loads(kubectl("get", "--raw", path.format(version, query)))["items"]]
+
+    assert found(V1, "fieldSelector=spec.hostPort=localhost:80") == [made]
+    assert found(V2, "fieldSelector=spec.host=localhost") == [made]
+    assert found(V2, "fieldSelector=spec.host=other") == []
+    assert found(V2, "labelSelector=seen-as=v2") == [made]
+    assert found(V2, f"labelSelector=seen-as=v2&fieldSelector=metadata.name={made}") == [made]
+    assert found(V1, "labelSelector=seen-as=v2") == []
+    for version, field in ((V1, "spec.host"), (V2, "spec.hostPort")):
+        told = kubectl.fails("get", "--raw", path.format(version, f"fieldSelector={field}=a"))
+        assert f"field label not supported: {field}" in told
+    assert kubectl("delete", f"endpointers.v2.{GROUP}", "--field-selector=spec.host=other").startswith("No resources found")
+
+
+def test_watches_select_by_the_version_served(cluster, kubectl, made):
+    async def follow():
+        resource = Resource(GROUP, "v2", "endpointers", True, "Endpointer")
+        seen = []
+        async for kind, obj in cluster.client.watch(resource, "default", resource_version="0", field_selector="spec.host=a"):
+            if kind == "BOOKMARK":
+                continue
+            seen.append((kind, obj["apiVersion"], (obj.get("spec") or {}).get("port")))
+            if len(seen) == 5:
+                break
+        return seen
+
+    async def change():
+        following = asyncio.ensure_future(follow())
+        door = Resource(GROUP, "v1", "endpointers", True, "Endpointer")
+        other = {"apiVersion": V1, "kind": "Endpointer", "metadata": {"name": "other"}, "spec": {"hostPort": "a:1"}}
+        await cluster.client.create(door, other, "default")
+        for value in ("a:2", "a:3", "b:3", "a:4"):
+            await cluster.client.patch(door, made, {"spec": {"hostPort": value}}, "default")
+            await asyncio.sleep(0)
+        try:
+            return await asyncio.wait_for(following, 10)
+        finally:
+            await cluster.client.delete(door, "other", "default")
+
+    expected = [("ADDED", V2, "1"), ("ADDED", V2, "2"), ("MODIFIED", V2, "3"), ("DELETED", V2, "3"), ("ADDED", V2, "4")]
+    assert cluster.run(change()) == expected
 
 
 def test_watches_tell_in_their_version(kubectl, made):
@@ -347,3 +396,37 @@ def test_definitions_that_are_refused(kubectl, conversion, told):
     wanted = definition({}, "", plural="refused")
     wanted["spec"]["conversion"] = {"strategy": "Webhook", **conversion}
     assert told in kubectl.fails("create", "-f", "-", stdin=json.dumps(wanted))
+
+
+def test_a_webhook_may_come_after_the_version_stored_has_changed(cluster, kubectl, webhook):
+    """What was stored under v1 while nothing was converted is v1's still, once there is something to convert it."""
+    before = definition({}, "", plural="latecomers")
+    hook = {**before["spec"]["conversion"]}
+    hook["webhook"]["clientConfig"] = {"url": f"https://127.0.0.1:{webhook}/convert", "caBundle": bundle_of(cluster)}
+    before["spec"]["conversion"] = {"strategy": "None"}
+    kubectl("create", "-f", "-", stdin=json.dumps(before))
+    kubectl("wait", f"crd/latecomers.{GROUP}", "--for=condition=Established", "--timeout=10s")
+    for name in ("old", "rewritten", "deleted"):
+        obj = {"apiVersion": V1, "kind": "Latecomer", "metadata": {"name": name}, "spec": {"hostPort": "a:1"}}
+        kubectl("create", "-f", "-", stdin=json.dumps(obj))
+
+    def get(version, name):
+        return json.loads(kubectl("get", f"latecomers.{version}.{GROUP}", name, "-o", "json"))
+
+    def change(**spec):
+        kubectl("patch", "crd", f"latecomers.{GROUP}", "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    change(versions=definition({}, "", "v2")["spec"]["versions"])
+    assert (get("v2", "old")["apiVersion"], Converter.reviews) == (V2, [])
+    kubectl("patch", f"latecomers.v2.{GROUP}", "rewritten", "--type=merge", "-p", '{"spec":{"host":"b","port":"2","hostPort":null}}')
+    change(conversion=hook)
+    assert Converter.reviews == []
+    assert get("v2", "old")["spec"] == {"host": "a", "port": "1", "replicas": 1}
+    assert [obj["apiVersion"] for obj in Converter.reviews[-1]["objects"]] == [V1]
+    assert get("v1", "rewritten")["spec"]["hostPort"] == "b:2"
+    assert Converter.reviews[-1]["desiredAPIVersion"] == V1
+    assert get("v1", "old")["spec"] == {"hostPort": "a:1", "replicas": 1}
+    kubectl("delete", f"latecomers.v2.{GROUP}", "deleted")
+    change(conversion={"strategy": "None", "webhook": None})
+    assert get("v2", "old")["apiVersion"] == V2
+    kubectl("delete", "crd", f"latecomers.{GROUP}")

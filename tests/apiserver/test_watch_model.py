@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from atoll.apiserver.machinery import cacher as cacher_module
-from atoll.apiserver.machinery.cacher import Caches
+from atoll.apiserver.machinery.caches import Caches
 from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.apiserver.machinery.selectors import EVERYTHING, Selector, parse_labels
 from atoll.apiserver.machinery.watcher import WatchPlan, watch

@@ -7,6 +7,7 @@ stored. Whether the caller may, has been settled before.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import orjson
 
@@ -15,7 +16,7 @@ from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.versions import from_stored, shown, to_stored
 from atoll.apiserver.machinery.watcher import Delivery, WatchPlan, watch
@@ -62,7 +63,9 @@ class Api:
     def watch(self, call: Call, plan: WatchPlan) -> AsyncIterator[list[Delivery]]:
         if "watch" not in call.face.verbs:
             raise statuses.method_not_allowed()
-        deliveries = watch(self.core.cacher(call.kind), plan)
+        face = call.face
+        convert = partial(shown, face) if face.converter is not None and plan.selector.judges_content else None
+        deliveries = watch(self.core.cacher(call.kind), plan, convert)
         return self._once_reached(plan.not_older, deliveries) if plan.not_older else deliveries
 
     async def _once_reached(self, revision: int, deliveries: AsyncIterator[list[Delivery]]) -> AsyncIterator[list[Delivery]]:

@@ -15,7 +15,7 @@ from atoll.apiserver.auth import policy
 from atoll.apiserver.call import MASTERS, Call, User
 from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.fairness import bootstrap as fairness
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.client.addresses import is_special
 from atoll.errors import AtollError, StatusError
 from atoll.units import timestamp_seconds

@@ -62,6 +62,11 @@ class Call:
         return self.served or self.kind
 
     @property
+    def selected(self) -> Kind:
+        """The kind whose fields selectors name: each version of a custom resource has its own, a built-in kind those it is stored with."""
+        return self.kind if self.kind.builtin else self.face
+
+    @property
     def key(self) -> str:
         """The object's key in its cacher."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name or ""

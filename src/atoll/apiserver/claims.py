@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from atoll.apiserver.machinery.cacher import Caches
+from atoll.apiserver.machinery.caches import Caches
 from atoll.apiserver.machinery.generate import Uids
 from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.store import CompareFailed, Store

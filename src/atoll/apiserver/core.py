@@ -10,8 +10,10 @@ from typing import Any, Protocol
 
 from atoll.apiserver.allocate import ServiceAddresses
 from atoll.apiserver.call import Call
-from atoll.apiserver.machinery.cacher import Cacher, Caches, Item, Object
+from atoll.apiserver.machinery.cacher import Cacher
+from atoll.apiserver.machinery.caches import Caches
 from atoll.apiserver.machinery.generate import Uids
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.kind import Kind, KindRegistry
 from atoll.store import Store
 

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from atoll.apiserver.machinery import tables
-from atoll.apiserver.machinery.cacher import Item
+from atoll.apiserver.machinery.items import Item
 from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.negotiate import Form
 from atoll.apiserver.machinery.protobuf_encode import encode_frame, encode_list, encode_object

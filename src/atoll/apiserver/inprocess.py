@@ -16,7 +16,7 @@ from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.bootstrap import SYSTEM
 from atoll.apiserver.call import Call, User, Verb
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.versions import from_stored
 from atoll.apiserver.machinery.watcher import INITIAL_EVENTS_END, WatchPlan
 from atoll.apiserver.parameters import WATCH_MIN_S, selector_of
@@ -63,7 +63,7 @@ class InProcessClient:
         resource_version: str | None = None,
     ) -> Object:
         call = self._call("list", resource, namespace, fields=field_selector)
-        selector = selector_of(call.kind, label_selector, field_selector)
+        selector = selector_of(call.selected, label_selector, field_selector)
         page = await self._server.api.page(call, ListOptions(selector, limit or 0, continue_ or "", resource_version or ""))
         metadata: dict[str, Any] = {"resourceVersion": str(page.revision)}
         if page.continue_:
@@ -88,7 +88,7 @@ class InProcessClient:
         timeout_seconds: int | None = None,
     ) -> AsyncIterator[tuple[str, Object]]:
         call = self._call("watch", resource, namespace, fields=field_selector)
-        selector = selector_of(call.kind, label_selector, field_selector)
+        selector = selector_of(call.selected, label_selector, field_selector)
         since = None if resource_version in ("", "0") else parse_revision(resource_version)
         plan = WatchPlan(call.namespace, selector, since, bookmarks, False, timeout_seconds or WATCH_MIN_S)
         async for batch in self._server.api.watch(call, plan):
@@ -149,7 +149,7 @@ class InProcessClient:
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None, field_selector: str | None = None
     ) -> Object:
         call = self._call("deletecollection", resource, namespace, fields=field_selector)
-        selection = ListOptions(selector_of(call.kind, label_selector, field_selector))
+        selection = ListOptions(selector_of(call.selected, label_selector, field_selector))
         page = await self._server.api.delete_collection(call, selection, DeleteOptions())
         metadata = {"resourceVersion": str(page.revision)}
         items = [item.obj for item in page.items]

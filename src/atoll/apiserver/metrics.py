@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atoll.apiserver.config import VERSION
 from atoll.apiserver.fairness.gate import Fairness
-from atoll.apiserver.machinery.cacher import Caches
+from atoll.apiserver.machinery.caches import Caches
 from atoll.apiserver.machinery.kind import KindRegistry
 
 TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -49,9 +49,9 @@ def _reader(kind: Kind) -> Any:
     return read
 
 
-def list_options(kind: Kind, query: Query) -> ListOptions:
+def list_options(call: Call, query: Query) -> ListOptions:
     return ListOptions(
-        selector_of(kind, query.get("labelSelector"), query.get("fieldSelector")),
+        selector_of(call.selected, query.get("labelSelector"), query.get("fieldSelector")),
         number(query, "limit") or 0,
         query.get("continue") or "",
         query.get("resourceVersion") or "",
@@ -60,7 +60,7 @@ def list_options(kind: Kind, query: Query) -> ListOptions:
 
 
 def watch_plan(call: Call, query: Query) -> WatchPlan:
-    selector = selector_of(call.kind, query.get("labelSelector"), query.get("fieldSelector"), call.name)
+    selector = selector_of(call.selected, query.get("labelSelector"), query.get("fieldSelector"), call.name)
     bookmarks = query.flag("allowWatchBookmarks")
     version = query.get("resourceVersion") or ""
     match = query.get("resourceVersionMatch") or ""

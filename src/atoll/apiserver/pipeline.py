@@ -32,8 +32,8 @@ from atoll.apiserver.fairness.flows import Asked
 from atoll.apiserver.fairness.gate import JSON_UNCACHED, Fairness, Flow
 from atoll.apiserver.fairness.lane import HEAVY, Lane
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item
 from atoll.apiserver.machinery.decode import Decoded, decode
+from atoll.apiserver.machinery.items import Item
 from atoll.apiserver.machinery.kind import Kind, KindRegistry
 from atoll.apiserver.machinery.negotiate import BINARY, PLAIN, PROTOBUF, SERVED, Form, negotiate
 from atoll.apiserver.machinery.protobuf_encode import encode_object, is_encodable
@@ -276,7 +276,7 @@ class Pipeline:
         form = _form(call, request, LIST_SHAPES)
         if len(self._api.core.cacher(call.kind)) >= HEAVY:
             await self._lane.turn()
-        page = await self._shown(call, await self._api.page(call, parameters.list_options(call.kind, request.query)))
+        page = await self._shown(call, await self._api.page(call, parameters.list_options(call, request.query)))
         return _response(encode_page(call.face, page, form, include), form, warnings=call.warnings)
 
     async def _shown(self, call: Call, page: Page) -> Page:
@@ -330,7 +330,7 @@ class Pipeline:
         form = _form(call, request, OBJECT_SHAPES)
         options = await self._delete_options(call, request)
         if call.verb == "deletecollection":
-            page = await self._api.delete_collection(call, parameters.list_options(call.kind, request.query), options)
+            page = await self._api.delete_collection(call, parameters.list_options(call, request.query), options)
             page = await self._shown(call, page)
             return _response(encode_page(call.face, page, form), form)
         item, _ = await self._api.delete(call, options)

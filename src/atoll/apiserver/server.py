@@ -31,7 +31,7 @@ from atoll.apiserver.customresources.registrar import CustomResources
 from atoll.apiserver.eventexpiry import expire_events
 from atoll.apiserver.fairness.gate import Fairness
 from atoll.apiserver.fairness.status import tell_dangling
-from atoll.apiserver.machinery.cacher import Caches
+from atoll.apiserver.machinery.caches import Caches
 from atoll.apiserver.machinery.discovery import Discovery
 from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.apiserver.machinery.openapi import OpenApi

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 from atoll.apiserver.core import Core
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.client.addresses import is_special
 from atoll.errors import Unavailable
 

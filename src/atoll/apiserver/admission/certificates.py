@@ -16,7 +16,7 @@ from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.call import MASTERS, Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.client.signers import API_CLIENT, load_request, wanted_of
 from atoll.errors import InvalidInput
 

@@ -41,7 +41,8 @@ from atoll.apiserver.auth.rbac import GROUP as RBAC
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Cacher, Object
+from atoll.apiserver.machinery.cacher import Cacher
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.parameters import REQUEST_S
 
 MaybeObject = Mapping[str, Any] | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 
 STORAGE_MARKS = ("storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class")
 STORAGE_LEGACY = "volume.beta.kubernetes.io/storage-class"  # the class as an annotation; still read upstream

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from atoll.apiserver.call import Call
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.errors import InvalidInput
 
 _KEPT = ("name", "generateName", "namespace", "uid", "creationTimestamp", "resourceVersion", "managedFields")  # not theirs to change

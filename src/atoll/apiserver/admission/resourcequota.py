@@ -15,7 +15,7 @@ import orjson
 from atoll.apiserver.call import Call, User
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.quantities import canonical
 from atoll.apiserver.verbs.change import change

@@ -7,7 +7,7 @@ from typing import Any
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.units import parse_quantity
 
 

@@ -10,8 +10,8 @@ from atoll.apiserver.auth import references
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
 from atoll.apiserver.machinery.generate import random_suffix
+from atoll.apiserver.machinery.items import Object
 
 MOUNT_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"
 VOLUME_PREFIX = "kube-api-access-"

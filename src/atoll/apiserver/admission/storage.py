@@ -12,7 +12,7 @@ from atoll.apiserver.admission.defaultclass import STORAGE_LEGACY
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.units import parse_quantity
 
 FINALIZERS = {"persistentvolumeclaims": "kubernetes.io/pvc-protection", "persistentvolumes": "kubernetes.io/pv-protection"}

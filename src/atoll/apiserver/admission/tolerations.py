@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 
 SECONDS = 300  # upstream's --default-not-ready-toleration-seconds
 _TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")

@@ -23,7 +23,7 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.customresources.cel import CelError
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.patch_json import apply_json_patch
 from atoll.errors import AtollError
 

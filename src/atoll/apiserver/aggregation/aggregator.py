@@ -23,8 +23,8 @@ from atoll.apiserver.bootstrap import SYSTEM
 from atoll.apiserver.call import Call, Verb
 from atoll.apiserver.customresources.names import put
 from atoll.apiserver.kinds.apiservice import local_condition
-from atoll.apiserver.machinery.cacher import Event, Item, Object
 from atoll.apiserver.machinery.discovery import Discovery, Foreign
+from atoll.apiserver.machinery.items import Event, Item, Object
 from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.openapi import OpenApi
 from atoll.apiserver.services import SERVICE_LABEL

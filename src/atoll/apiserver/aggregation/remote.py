@@ -16,7 +16,7 @@ from atoll.apiserver.auth.frontproxy import EXTRA, GROUP, UID, USER
 from atoll.apiserver.call import MASTERS, User
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item
+from atoll.apiserver.machinery.items import Item
 from atoll.apiserver.services import Backends, backends, base_of
 from atoll.apiserver.streams.relay import carried, pass_on, unverified
 from atoll.apiserver.webhook import trusting

@@ -15,7 +15,7 @@ from atoll.apiserver.auth.policy import NODE
 from atoll.apiserver.auth.rules import Attributes, Rule
 from atoll.apiserver.call import User
 from atoll.apiserver.core import Core
-from atoll.apiserver.machinery.cacher import Event
+from atoll.apiserver.machinery.items import Event
 from atoll.client.signers import NODE_PREFIX, NODES_GROUP
 
 LEASE_NAMESPACE = "kube-node-lease"

@@ -13,7 +13,7 @@ from atoll.apiserver.auth.rules import NODE_FIELDS, Attributes, Rule
 from atoll.apiserver.call import Call, User
 from atoll.apiserver.kinds.causes import Causes
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.machinery.selectors import parse_fields
 from atoll.client.signers import NODES_GROUP
 from atoll.errors import StatusError, Unauthenticated

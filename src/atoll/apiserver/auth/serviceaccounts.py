@@ -13,7 +13,7 @@ from atoll.apiserver.auth.jwt import TokenSigner
 from atoll.apiserver.call import AUTHENTICATED, Call, User
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.machinery.kind import Cause
 from atoll.errors import Unauthenticated
 from atoll.units import timestamp_seconds

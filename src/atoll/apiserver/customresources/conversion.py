@@ -15,7 +15,7 @@ import orjson
 from atoll.apiserver.core import Core
 from atoll.apiserver.kinds.causes import Causes
 from atoll.apiserver.kinds.metadata import validate_annotations, validate_labels
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.webhook import post
 from atoll.errors import AtollError, StatusError
 

@@ -20,13 +20,8 @@ def kinds_of(
     """The kind objects are stored as, and the kinds that are served (that one among them, if its version is)."""
     spec = definition["spec"]
     stored_version = next(version["name"] for version in spec["versions"] if version.get("storage"))
-    selectable = tuple(
-        dict.fromkeys(
-            field["jsonPath"].removeprefix(".") for version in spec["versions"] for field in version.get("selectableFields") or ()
-        )
-    )
     made = {
-        version["name"]: _kind(definition, version, stored_version, selectable, is_terminating, converter)
+        version["name"]: _kind(definition, version, stored_version, is_terminating, converter)
         for version in spec["versions"]
         if version.get("served") or version.get("storage")
     }
@@ -38,7 +33,6 @@ def _kind(
     definition: Mapping[str, Any],
     version: Mapping[str, Any],
     stored_version: str,
-    selectable: tuple[str, ...],
     is_terminating: Callable[[], bool],
     converter: Converter | None,
 ) -> Kind:
@@ -51,7 +45,7 @@ def _kind(
         version,
         list_kind=list_kind,
         preserves=bool(spec.get("preserveUnknownFields")),
-        selectable=selectable,
+        selectable=tuple(field["jsonPath"].removeprefix(".") for field in version.get("selectableFields") or ()),
         is_terminating=is_terminating,
     )
     subresources = []

@@ -20,7 +20,7 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.customresources.conversion import WebhookConversion
 from atoll.apiserver.customresources.definition import FINALIZER, kinds_of
 from atoll.apiserver.customresources.names import granted_status, is_true, put
-from atoll.apiserver.machinery.cacher import Event, Item, Object
+from atoll.apiserver.machinery.items import Event, Item, Object
 from atoll.apiserver.machinery.kind import Converter, Kind
 from atoll.apiserver.verbs.change import change
 from atoll.apiserver.verbs.delete import DeleteOptions

@@ -101,12 +101,11 @@ class Fairness:
             if plural == LEVELS and obj["metadata"]["name"] in ("exempt", "catch-all"):
                 found.setdefault(obj["metadata"]["name"], obj)
         kept: dict[str, Level] = {}
+        specs = {name: orjson.dumps(obj.get("spec"), option=orjson.OPT_SORT_KEYS) for name, obj in found.items()}
         for name, obj in found.items():
-            spec = orjson.dumps(obj.get("spec"), option=orjson.OPT_SORT_KEYS)
-            kept[name] = self.levels[name] if self._specs.get(name) == spec else Level(name, obj.get("spec") or {}, self._clock)
+            kept[name] = self.levels[name] if self._specs.get(name) == specs[name] else Level(name, obj.get("spec") or {}, self._clock)
             kept[name].uid = obj["metadata"].get("uid", "")
-            self._specs[name] = spec
-        self.levels = kept
+        self.levels, self._specs = kept, specs  # together: one deleted and made again is new
         total = sum(level.shares for level in kept.values())
         pool = Pool(list(kept.values()))
         for level in pool.levels:

@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from atoll.apiserver.machinery import fieldsets, statuses
-from atoll.apiserver.machinery.cacher import Object
 from atoll.apiserver.machinery.fieldsets import SELF, Fields, MetaOf, Path
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.machinery.kind import Kind
 from atoll.errors import StatusError
 

@@ -8,10 +8,10 @@ lists and maps go unless the field is always written, quantities and times becom
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-import orjson
 
 from atoll.apiserver.machinery.kind import Cause, Shape
 
@@ -46,7 +46,7 @@ def json_kind(value: Any, go_type: str) -> str:
         case bool():
             return "bool"
         case int() | float():
-            return f"number {orjson.dumps(value).decode()}" if go_type.startswith("int") else "number"
+            return f"number {json.dumps(value)}" if go_type.startswith("int") else "number"  # YAML's integers have no bound, orjson's do
         case str():
             return "string"
         case list():

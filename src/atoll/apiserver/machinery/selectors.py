@@ -77,6 +77,11 @@ class Selector:
         return True
 
     @property
+    def judges_content(self) -> bool:
+        """Whether more of an object is looked at than its name and namespace, which are the same in all versions."""
+        return bool(self.labels) or any(term.field not in ("metadata.name", "metadata.namespace") for term in self.fields)
+
+    @property
     def name(self) -> str | None:
         """The one name the fields allow, when they do: such a list is a get."""
         return next((term.value for term in self.fields if term.equal and term.field == "metadata.name"), None)

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.kind import Kind
 
 _EVENT_FIELDS = {  # core/v1 → events.k8s.io/v1

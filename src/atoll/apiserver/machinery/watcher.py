@@ -8,11 +8,12 @@ the selection becomes ADDED or DELETED, as seen from inside it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from atoll.apiserver.machinery.cacher import Cacher, Event, Item
+from atoll.apiserver.machinery.cacher import Cacher
+from atoll.apiserver.machinery.items import Event, Item
 from atoll.apiserver.machinery.selectors import Selector
 
 BOOKMARK_INTERVAL_S = 60.0  # upstream: about a minute
@@ -43,15 +44,23 @@ class WatchPlan:
     not_older: int = 0  # the present objects are those of this revision or a later one
 
 
-async def watch(cacher: Cacher, plan: WatchPlan) -> AsyncIterator[list[Delivery]]:
-    """Batches of deliveries, never empty, until the plan's timeout. Raises StatusError 410 when history has gone."""
+Convert = Callable[[Sequence[Item]], Awaitable[list[Item]]]
+
+
+async def watch(cacher: Cacher, plan: WatchPlan, convert: Convert | None = None) -> AsyncIterator[list[Delivery]]:
+    """Batches of deliveries, never empty, until the plan's timeout. Raises StatusError 410 when history has gone.
+
+    `convert` gives the version the selection is to be judged by, where that is not the one stored; it is then the one delivered.
+    """
     loop = asyncio.get_running_loop()
     end = loop.time() + plan.timeout
     epoch = cacher.epoch
     if plan.since is None:
         await cacher.settle()
         revision = cacher.revision
-        present = cacher.in_order(plan.namespace) if not plan.skips_present else ()
+        present = cacher.in_order(plan.namespace) if not plan.skips_present else []
+        if convert is not None:
+            present = await convert(present)
         first = [Delivery("ADDED", item, item.revision) for item in present if plan.selector.matches(item.obj)]
         if plan.initial_end:
             first.append(Delivery("BOOKMARK", None, revision, initial_end=True))
@@ -65,6 +74,8 @@ async def watch(cacher: Cacher, plan: WatchPlan) -> AsyncIterator[list[Delivery]
         events = await cacher.since(revision)
         if events:
             revision = events[-1].revision
+            if convert is not None:
+                events = await _converted([event for event in events if _is_inside(event, plan)], convert)
             batch = [delivery for event in events if (delivery := _seen(cacher, event, plan)) is not None]
             if batch:
                 told = loop.time()
@@ -86,8 +97,18 @@ async def watch(cacher: Cacher, plan: WatchPlan) -> AsyncIterator[list[Delivery]
         await cacher.changed(min(end, told + BOOKMARK_INTERVAL_S if plan.bookmarks else now + BOOKMARK_INTERVAL_S) - now)
 
 
+def _is_inside(event: Event, plan: WatchPlan) -> bool:
+    return plan.namespace is None or event.item.key.startswith(plan.namespace + "/")
+
+
+async def _converted(events: Sequence[Event], convert: Convert) -> list[Event]:
+    """The changes as another version has them, before and after."""
+    made = iter(await convert([item for event in events for item in (event.item, event.previous) if item is not None]))
+    return [Event(event.revision, next(made), next(made) if event.previous is not None else None, event.deleted) for event in events]
+
+
 def _seen(cacher: Cacher, event: Event, plan: WatchPlan) -> Delivery | None:
-    if plan.namespace is not None and not event.item.key.startswith(plan.namespace + "/"):
+    if not _is_inside(event, plan):
         return None
     if not plan.selector:
         kind = "DELETED" if event.deleted else "MODIFIED" if event.previous is not None else "ADDED"

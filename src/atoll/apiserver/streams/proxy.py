@@ -15,7 +15,7 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.streams.relay import backend, parse_name, relay, unverified
 from atoll.errors import StatusError, Unavailable
 from atoll.http import Client, ClientResponse, Request, Response, splice

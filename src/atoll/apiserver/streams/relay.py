@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.services import ready_addresses, slices_of
 from atoll.client.addresses import is_special
 from atoll.errors import Unavailable

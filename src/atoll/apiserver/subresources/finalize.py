@@ -6,7 +6,7 @@ import orjson
 
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.verbs.change import change
 
 

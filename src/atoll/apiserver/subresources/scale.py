@@ -11,7 +11,7 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.customresources.schema import CustomSchema, ScalePaths
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.kind import Cause, Kind
 from atoll.apiserver.machinery.versions import from_stored, shown
 from atoll.apiserver.verbs.change import change, check_revision

@@ -15,7 +15,7 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.apply import follow_update
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.versions import shown
 from atoll.apiserver.verbs.create import stored
 from atoll.apiserver.verbs.prepare import admit_change

@@ -7,8 +7,8 @@ import orjson
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item, Object
 from atoll.apiserver.machinery.generate import generate_name
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.verbs.prepare import admit_new
 from atoll.store import CompareFailed
 from atoll.units import timestamp_seconds

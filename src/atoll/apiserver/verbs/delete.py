@@ -16,7 +16,7 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.kinds import rules_for
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.versions import shown
 from atoll.apiserver.verbs.change import TRIES_MAX, is_released, remove

@@ -11,7 +11,7 @@ from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.apply import apply_configuration
-from atoll.apiserver.machinery.cacher import Item, Object
+from atoll.apiserver.machinery.items import Item, Object
 from atoll.apiserver.machinery.kind import Cause
 from atoll.apiserver.machinery.patch_json import apply_json_patch, apply_merge_patch
 from atoll.apiserver.machinery.patch_strategic import apply_strategic_patch

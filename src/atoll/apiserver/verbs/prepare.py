@@ -11,7 +11,7 @@ from atoll.apiserver.core import Core
 from atoll.apiserver.kinds import rules_for
 from atoll.apiserver.kinds.rules import Rules
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.machinery.kind import Cause, Kind
 from atoll.apiserver.machinery.versions import converted, from_stored
 

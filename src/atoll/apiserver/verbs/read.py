@@ -12,9 +12,10 @@ import orjson
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
-from atoll.apiserver.machinery.cacher import Item
+from atoll.apiserver.machinery.items import Item
 from atoll.apiserver.machinery.kind import Cause
 from atoll.apiserver.machinery.selectors import EVERYTHING, Selector
+from atoll.apiserver.machinery.versions import shown
 from atoll.store import Compacted
 
 _NEWEST = -1  # in a token: the list's own revision is forgotten, go on with what there is now; upstream writes it so
@@ -64,8 +65,7 @@ async def list_page(core: Core, call: Call, options: ListOptions) -> Page:
     selector = options.selector
     if selector.name is not None and (call.namespace or not call.kind.namespaced) and not after and revision >= cacher.revision:
         item = cacher.get(f"{call.namespace}/{selector.name}" if call.namespace else selector.name)
-        found = [item] if item is not None and selector.matches(item.obj) else []
-        return Page(found, cacher.revision)
+        return Page(await _selected(call, selector, [item] if item is not None else []), cacher.revision)
     try:
         items, rest = await cacher.at(revision, call.namespace, after, 0 if selector else options.limit)
     except Compacted:
@@ -73,11 +73,18 @@ async def list_page(core: Core, call: Call, options: ListOptions) -> Page:
             raise statuses.expired("The resourceVersion for the provided list is too old.") from None
         raise statuses.expired(CONTINUE_EXPIRED, continue_=_token(_NEWEST, after, cacher.prefix)) from None
     if selector:
-        selected = [item for item in items if selector.matches(item.obj)]
+        selected = await _selected(call, selector, items)
         items, rest = (selected[: options.limit], len(selected) - options.limit) if options.limit else (selected, 0)
     if rest <= 0:
         return Page(items, revision)
     return Page(items, revision, _token(revision, items[-1].key, cacher.prefix), None if selector else rest)
+
+
+async def _selected(call: Call, selector: Selector, items: list[Item]) -> list[Item]:
+    """What matches, by the version served: a webhook may have its say in labels as in fields."""
+    if selector.judges_content and call.face.converter is not None:
+        items = await shown(call.face, items)
+    return [item for item in items if selector.matches(item.obj)]
 
 
 async def _start(core: Core, call: Call, options: ListOptions) -> tuple[int, str]:

@@ -12,7 +12,7 @@ from atoll.apiserver.admission.matching import MaybeObject, is_constrained
 from atoll.apiserver.call import Call
 from atoll.apiserver.core import Core
 from atoll.apiserver.customresources.cel import CelError
-from atoll.apiserver.machinery.cacher import Item
+from atoll.apiserver.machinery.items import Item
 from atoll.apiserver.machinery.kind import Kind
 from atoll.apiserver.machinery.selectors import label_selector_of
 

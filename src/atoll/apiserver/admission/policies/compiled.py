@@ -13,7 +13,7 @@ from typing import Any
 from atoll.apiserver.admission.policies.language import Language, Values
 from atoll.apiserver.auth.authorize import Authorizer
 from atoll.apiserver.customresources.cel import CelError, Expression
-from atoll.apiserver.machinery.cacher import Item
+from atoll.apiserver.machinery.items import Item
 
 COMPILED_MAX = 2_000  # policies and configurations kept; far more than any cluster has
 

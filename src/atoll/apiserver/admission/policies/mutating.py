@@ -20,7 +20,7 @@ from atoll.apiserver.core import Core
 from atoll.apiserver.customresources.cel import CelError, Expression
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.apply import apply_configuration
-from atoll.apiserver.machinery.cacher import Object
+from atoll.apiserver.machinery.items import Object
 from atoll.apiserver.machinery.patch_json import apply_json_patch
 from atoll.errors import InvalidInput, StatusError
 
