@@ -109,7 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.watch()
         elif parts[-1] == "flunders":
             metadata = {"resourceVersion": "1"}
-            self.answer({"kind": "FlunderList", "apiVersion": API, "metadata": metadata, "items": list(self.server.flunders.values())})
+            inside = parts[parts.index("namespaces") + 1] if "namespaces" in parts else None
+            items = [each for each in self.server.flunders.values() if inside in (None, each["metadata"].get("namespace"))]
+            self.answer({"kind": "FlunderList", "apiVersion": API, "metadata": metadata, "items": items})
         else:
             self.found(parts[-1])
 
@@ -125,7 +127,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self):
         self.rfile.read(int(self.headers.get("content-length") or 0))
-        self.found(self.path.partition("?")[0].rpartition("/")[2], take=True)
+        name = self.path.partition("?")[0].rpartition("/")[2]
+        if name == "flunders":
+            why = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "MethodNotAllowed", "code": 405, "message": "no"}
+            self.answer(why, 405)
+        else:
+            self.found(name, take=True)
 
     def found(self, name, *, take=False):
         found = self.server.flunders.pop(name, None) if take else self.server.flunders.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import dataclasses
 import json
@@ -17,6 +18,10 @@ from extension_server import API, GROUP, VERSION, ExtensionServer
 from atoll.apiserver.aggregation.remote import identity
 from atoll.apiserver.call import User
 from atoll.client.resources import ENDPOINT_SLICES, NAMESPACES, SERVICES, Resource
+from atoll.cluster.resources import aggregated_resources, collected_resources
+from atoll.controllers.base import Config
+from atoll.controllers.namespace import NamespaceController
+from atoll.controllers.registry import run_all
 from atoll.errors import StatusError
 from own_address import own_address
 from tls_files import Authority
@@ -248,6 +253,57 @@ def test_what_is_wrong_is_told_and_mended(kubectl, cluster, behind, extension, s
     until(cluster, "Passed")
     cluster.run(client.patch(API_SERVICES, NAME, {"spec": {"caBundle": own, "insecureSkipTLSVerify": False}}))
     until(cluster, "Passed")
+
+
+def test_the_end_of_a_namespace_reaches_what_is_served_elsewhere(kubectl, cluster, extension, behind):
+    client, server = cluster.client, cluster._serving.server
+    registry = server.api.core.registry
+
+    async def conclude(name, truth):
+        """Run the namespace's controller until what it tells is so."""
+        config = Config(
+            resources=lambda: collected_resources(registry), aggregated=lambda: aggregated_resources(server.aggregator.foreign())
+        )
+        running = asyncio.ensure_future(run_all(client, config, controllers=(NamespaceController,)))
+        try:
+            async for kind, obj in client.watch(NAMESPACES, resource_version="0", field_selector=f"metadata.name={name}"):
+                told = {each["type"]: each for each in (obj.get("status") or {}).get("conditions") or ()}
+                if truth(kind, told):
+                    return told
+            raise AssertionError
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    def gone(kind, _):
+        return kind == "DELETED"
+
+    for name in ("doomed", "spared", "other"):
+        cluster.run(client.create(NAMESPACES, {"metadata": {"name": name}}))
+        flunder = {**FLUNDER, "metadata": {"name": f"in-{name}", "namespace": name}}
+        kubectl("create", "-f", "-", stdin=json.dumps(flunder))
+    cluster.run(client.delete(NAMESPACES, "doomed"))
+    cluster.run(conclude("doomed", gone))
+    assert "in-doomed" not in extension.flunders
+
+    extension.broken = True
+    cluster.run(client.patch(ENDPOINT_SLICES, "api", {"metadata": {"annotations": {"look": "later"}}}, "wardle"))
+    until(cluster, "FailedDiscoveryCheck")
+    cluster.run(client.delete(NAMESPACES, "spared"))
+    told = cluster.run(conclude("spared", lambda _, told: "NamespaceDeletionDiscoveryFailure" in told))
+    failed = told["NamespaceDeletionDiscoveryFailure"]
+    assert (failed["status"], failed["reason"]) == ("True", "DiscoveryFailed")
+    assert failed["message"] == (
+        "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: "
+        f"{API}: stale GroupVersion discovery: {API}"
+    )
+    assert told["NamespaceContentRemaining"]["status"] == "False"
+    extension.broken = False
+    cluster.run(client.patch(ENDPOINT_SLICES, "api", {"metadata": {"annotations": {"look": "at last"}}}, "wardle"))
+    until(cluster, "Passed")
+    cluster.run(conclude("spared", gone))
+    assert "in-spared" not in extension.flunders
+    assert "in-other" in extension.flunders
 
 
 def test_a_service_that_is_none_or_leads_out(kubectl, cluster, behind):

@@ -7,11 +7,13 @@ and must go on where the webhook does not.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import orjson
 
+from atoll.apiserver.aggregation.remote import Remote
 from atoll.apiserver.auth.rules import Attributes
 from atoll.apiserver.bootstrap import SYSTEM
 from atoll.apiserver.call import Call, User, Verb
@@ -24,6 +26,7 @@ from atoll.apiserver.server import ApiServer
 from atoll.apiserver.verbs.delete import DeleteOptions
 from atoll.apiserver.verbs.patch import Patch, PatchKind
 from atoll.apiserver.verbs.read import ListOptions, parse_revision
+from atoll.errors import StatusError
 
 
 class Resource(Protocol):
@@ -37,6 +40,7 @@ class Resource(Protocol):
     def plural(self) -> str: ...
     @property
     def namespaced(self) -> bool: ...
+    def path(self, namespace: str | None = None, name: str | None = None) -> str: ...
 
 
 class InProcessClient:
@@ -62,6 +66,10 @@ class InProcessClient:
         continue_: str | None = None,
         resource_version: str | None = None,
     ) -> Object:
+        remote = self._remote("list", resource, namespace)
+        if remote is not None:
+            query = {"labelSelector": label_selector, "fieldSelector": field_selector, "limit": limit, "continue": continue_}
+            return await remote.ask("GET", _target(resource.path(namespace), query | {"resourceVersion": resource_version}), self._user)
         call = self._call("list", resource, namespace, fields=field_selector)
         selector = selector_of(call.selected, label_selector, field_selector)
         page = await self._server.api.page(call, ListOptions(selector, limit or 0, continue_ or "", resource_version or ""))
@@ -141,6 +149,12 @@ class InProcessClient:
         uid: str | None = None,
         resource_version: str | None = None,
     ) -> Object:
+        remote = self._remote("delete", resource, namespace, name)
+        if remote is not None:
+            if uid or resource_version:
+                raise statuses.not_supported("preconditions of a deletion are not passed on to aggregated API servers")
+            query = {"propagationPolicy": propagation, "gracePeriodSeconds": grace_seconds}
+            return await remote.ask("DELETE", _target(resource.path(namespace, name), query), self._user)
         call = self._call("delete", resource, namespace, name)
         item, _ = await self._server.api.delete(call, DeleteOptions(grace_seconds, propagation or "", uid or "", resource_version or ""))
         return _shown(call, item)
@@ -148,6 +162,10 @@ class InProcessClient:
     async def delete_collection(
         self, resource: Resource, namespace: str | None = None, *, label_selector: str | None = None, field_selector: str | None = None
     ) -> Object:
+        remote = self._remote("deletecollection", resource, namespace)
+        if remote is not None:
+            query = {"labelSelector": label_selector, "fieldSelector": field_selector}
+            return await remote.ask("DELETE", _target(resource.path(namespace), query), self._user)
         call = self._call("deletecollection", resource, namespace, fields=field_selector)
         selection = ListOptions(selector_of(call.selected, label_selector, field_selector))
         page = await self._server.api.delete_collection(call, selection, DeleteOptions())
@@ -157,6 +175,14 @@ class InProcessClient:
 
     async def close(self) -> None:
         """Nothing to let go of: the server is its owner's."""
+
+    def _remote(self, verb: Verb, resource: Resource, namespace: str | None, name: str | None = None) -> Remote | None:
+        """The server of a resource that is aggregated: its objects can be listed and deleted from here."""
+        remote = self._server.aggregator.find(("apis", resource.group, resource.version))
+        wanted = Attributes(verb, resource.group, resource.plural, namespace or "", name or "")
+        if remote is not None and not self._server.authorizer.allows(self._user, wanted):
+            raise StatusError(403, "Forbidden", f"{resource.plural}.{resource.group} is forbidden: cannot {verb} it", {})
+        return remote
 
     def _call(
         self,
@@ -181,6 +207,11 @@ class InProcessClient:
         if not self._server.authorizer.allows(self._user, wanted):
             raise statuses.forbidden(kind, name, self._server.authorizer.refusal(self._user, wanted))
         return call
+
+
+def _target(path: str, query: Mapping[str, str | int | None]) -> str:
+    said = {key: value for key, value in query.items() if value is not None}
+    return f"{path}?{urlencode(said)}" if said else path
 
 
 def _copy(obj: Object) -> Object:

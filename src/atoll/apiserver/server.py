@@ -73,6 +73,11 @@ class ApiServer:
         assert self._authorizer is not None, "the API server has not been started"
         return self._authorizer
 
+    @property
+    def aggregator(self) -> Aggregator:
+        assert self._aggregator is not None, "the API server has not been started"
+        return self._aggregator
+
     async def start(self) -> None:
         config = self.config
         registry = KindRegistry.builtin()

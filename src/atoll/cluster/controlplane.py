@@ -18,7 +18,7 @@ from atoll.client.factory import InformerFactory
 from atoll.cluster import policies
 from atoll.cluster.certificates import FRONT_PROXY, Certificates
 from atoll.cluster.defaults import create_defaults
-from atoll.cluster.resources import collected_resources
+from atoll.cluster.resources import aggregated_resources, collected_resources
 from atoll.cluster.roles import mark_control_plane
 from atoll.cluster.settings import PID_FILE, ClusterSettings
 from atoll.config import Instance
@@ -75,6 +75,7 @@ async def run(instance: Instance, ready: int | None = None) -> None:
             signing_authority=certificates.signing,
             local_path_root=instance.cluster / VOLUMES,
             resources=lambda: collected_resources(registry),
+            aggregated=lambda: aggregated_resources(serving.server.aggregator.foreign()),
         )
         parts: dict[str, Coroutine[Any, Any, None]] = {
             "informers": informers.run(),

@@ -29,17 +29,29 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class Aggregated:
+    """What other API servers serve in namespaces: the resources whose objects can be deleted, and the group versions whose servers do not
+    say.
+    """
+
+    resources: tuple[Resource, ...] = ()
+    silent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What the controllers must be told; the rest they read from the API.
 
     `root_ca` is the PEM bundle published in every namespace; "" publishes none. `local_path_root` is where the local-path provisioner
     makes volumes; None turns it off. `resources` answers which resources exist now, for the garbage collector and for the deletion of
-    namespaces. `signing_authority` is the certificate and key that approved certificate requests are signed with; None signs none.
+    namespaces; `aggregated` those of aggregated API servers, for the latter. `signing_authority` is the certificate and key that approved
+    certificate requests are signed with; None signs none.
     """
 
     root_ca: str = ""
     local_path_root: Path | None = None
     resources: Callable[[], Sequence[Resource]] = lambda: COLLECTED
+    aggregated: Callable[[], Aggregated] = Aggregated
     node_monitor_grace_s: float = 50.0  # kube-controller-manager's default since 1.32
     terminated_pod_threshold: int = 12_500
     signing_authority: tuple[Path, Path] | None = None

@@ -7,6 +7,8 @@ objects with finalizers) brings the key back by its own DELETED event.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from atoll.client.informer import Handler
 from atoll.client.objects import Object, copy_of, is_deleting, name_of, namespace_of
 from atoll.client.protocol import Client, is_not_found
@@ -18,13 +20,13 @@ from atoll.errors import AtollError, StatusError
 from atoll.units import timestamp_seconds
 
 FINALIZER = "kubernetes"
-RECHECK_S = 15.0  # for content of resources that no informer here follows
+RECHECK_S = 15.0  # for content of resources that no informer here follows, those of aggregated API servers first of all
 
 Remaining = dict[Resource, list[Object]]
 
 
-def make_conditions(old: Conditions | None, remaining: Remaining, failures: list[str], now: str) -> Conditions:
-    """The five conditions of a terminating namespace, with upstream's reasons."""
+def make_conditions(old: Conditions | None, remaining: Remaining, failures: list[str], silent: Sequence[str], now: str) -> Conditions:
+    """The five conditions of a terminating namespace, with upstream's reasons. `silent` are the group versions that were not discovered."""
     finalizers: dict[str, int] = {}
     for objects in remaining.values():
         for obj in objects:
@@ -37,7 +39,16 @@ def make_conditions(old: Conditions | None, remaining: Remaining, failures: list
     held = ", ".join(f"{finalizer} in {count} resource instances" for finalizer, count in sorted(finalizers.items()))
     problems = "; ".join(sorted(failures))
     rows = (
-        ("NamespaceDeletionDiscoveryFailure", "", "", "ResourcesDiscovered", "All resources successfully discovered"),
+        (
+            "NamespaceDeletionDiscoveryFailure",
+            "DiscoveryFailed",
+            f"Discovery failed for some groups, {len(silent)} failing: unable to retrieve the complete list of server APIs: "
+            + ", ".join(f"{each}: stale GroupVersion discovery: {each}" for each in sorted(silent))
+            if silent
+            else "",
+            "ResourcesDiscovered",
+            "All resources successfully discovered",
+        ),
         ("NamespaceDeletionGroupVersionParsingFailure", "", "", "ParsedGroupVersions", "All legacy kube types successfully parsed"),
         (
             "NamespaceDeletionContentFailure",
@@ -83,7 +94,12 @@ async def empty(client: Client, namespace: str, resources: list[Resource]) -> tu
             found = (await client.list(resource, namespace)).get("items")
             if not found:
                 continue
-            await client.delete_collection(resource, namespace)
+            try:
+                await client.delete_collection(resource, namespace)
+            except StatusError as error:
+                if error.code != 405:
+                    raise
+                await _delete_each(client, resource, found)
             left = (await client.list(resource, namespace)).get("items")
         except AtollError as error:
             if not (is_not_found(error) or (isinstance(error, StatusError) and error.code == 405)):
@@ -92,6 +108,16 @@ async def empty(client: Client, namespace: str, resources: list[Resource]) -> tu
         if left:
             remaining[resource] = left
     return remaining, failures
+
+
+async def _delete_each(client: Client, resource: Resource, found: list[Object]) -> None:
+    """For a server that deletes no collections."""
+    for obj in found:
+        try:
+            await client.delete(resource, name_of(obj), namespace_of(obj))
+        except StatusError as error:
+            if not is_not_found(error):
+                raise
 
 
 class NamespaceController(Controller):
@@ -110,16 +136,17 @@ class NamespaceController(Controller):
             return
         resources = [resource for resource in self.config.resources() if resource.namespaced and resource != EVENTS]
         self._follow(resources)
+        foreign = self.config.aggregated()
         # Pods first (KEP-5080): nothing that one may depend on, a network policy say, goes while it still runs.
         remaining, failures = await empty(self.client, key, [PODS])
         if not remaining and not failures:
-            remaining, failures = await empty(self.client, key, [resource for resource in resources if resource != PODS])
-        if remaining or failures:
-            await self._tell(namespace, remaining, failures)
+            remaining, failures = await empty(self.client, key, [*(each for each in resources if each != PODS), *foreign.resources])
+        if remaining or failures or foreign.silent:
+            await self._tell(namespace, remaining, failures, foreign.silent)
             self.queue.add_after(key, RECHECK_S)
             return
         await empty(self.client, key, [EVENTS])  # last, since the end of the others wrote some
-        await self._tell(namespace, remaining, failures)
+        await self._tell(namespace, remaining, failures, ())
         await self._finalize(key)
 
     def _follow(self, resources: list[Resource]) -> None:
@@ -138,10 +165,10 @@ class NamespaceController(Controller):
 
         return handler
 
-    async def _tell(self, namespace: Object, remaining: Remaining, failures: list[str]) -> None:
+    async def _tell(self, namespace: Object, remaining: Remaining, failures: list[str], silent: Sequence[str]) -> None:
         status = dict(namespace.get("status") or {})
         now = timestamp_seconds(self.clock())
-        status |= {"phase": "Terminating", "conditions": make_conditions(status.get("conditions"), remaining, failures, now)}
+        status |= {"phase": "Terminating", "conditions": make_conditions(status.get("conditions"), remaining, failures, silent, now)}
         if status != namespace.get("status"):
             await self.client.patch(NAMESPACES, name_of(namespace), {"status": status}, subresource="status")
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import orjson
+
 from atoll.apiserver.auth.frontproxy import EXTRA, GROUP, UID, USER
 from atoll.apiserver.call import MASTERS, User
 from atoll.apiserver.core import Core
@@ -20,10 +22,12 @@ from atoll.apiserver.machinery.items import Item
 from atoll.apiserver.services import Backends, backends, base_of
 from atoll.apiserver.streams.relay import carried, pass_on, unverified
 from atoll.apiserver.webhook import trusting
-from atoll.errors import InvalidInput, Unavailable
+from atoll.errors import InvalidInput, StatusError, Unavailable
 from atoll.http import Client, Request, Response
 
 AGGREGATOR = User("system:kube-aggregator", (MASTERS,))
+ASK_S = 30.0
+ANSWER_MAX = 64 * 1024 * 1024  # a list of all there is of a kind in a namespace
 CLIENTS_MAX = 64  # endpoints with open connections; beyond, those that came first are let go
 _OWN = ("x-remote-", "x-forwarded-for")  # said by us alone
 _IN_NAMES = "!#$&'*+^`|"  # what may stand in a header's name beside what quote() leaves alone (RFC 9110, 5.6.2), but for %
@@ -68,6 +72,22 @@ class Remote:
         client = await self._client()
         async with await client.request("GET", path, [("Accept", accept), *identity(AGGREGATOR)], timeout=seconds) as answer:
             return f"{client.base}{path}", answer.status, await answer.read(limit)
+
+    async def ask(self, method: str, target: str, user: User) -> dict[str, Any]:
+        """The object that a request of a part of this process is answered with. Raises StatusError as answered there, else AtollError."""
+        client = await self._client()
+        headers = [("Accept", "application/json"), *identity(user)]
+        async with await client.request(method, target, headers, timeout=ASK_S) as answer:
+            body = await answer.read(ANSWER_MAX)
+        try:
+            obj = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            obj = None
+        if isinstance(obj, dict) and 200 <= answer.status < 300:
+            return obj
+        if isinstance(obj, dict) and obj.get("kind") == "Status":
+            raise StatusError.from_status({**obj, "code": answer.status})
+        raise Unavailable(f"{method} {client.base}{target}: the server answered {answer.status} without a Status")
 
     async def close(self) -> None:
         clients, self._clients = self._clients, {}
