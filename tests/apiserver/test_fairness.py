@@ -207,6 +207,11 @@ def test_objects_of_the_cluster(tmp_path):
         await client.create(FLOW_SCHEMAS, {"metadata": {"name": "mine"}, "spec": spec})
         fairness = Fairness(server.api.core)
         assert fairness.flow(User("ann", (AUTHENTICATED,)), Asked("list", "", "configmaps", "default")).level.name == "mine"
+        await client.delete(LEVELS, "mine")
+        await asyncio.sleep(0)
+        assert fairness.flow(User("ann", (AUTHENTICATED,)), Asked("list", "", "configmaps", "default")).level.name != "mine"
+        await client.create(LEVELS, {"metadata": {"name": "mine"}, "spec": made["spec"]})
+        assert fairness.flow(User("ann", (AUTHENTICATED,)), Asked("list", "", "configmaps", "default")).level.name == "mine"
         with pytest.raises(StatusError, match="only the schema named 'exempt' may have matchingPrecedence 1"):
             await client.create(FLOW_SCHEMAS, {"metadata": {"name": "x"}, "spec": {**spec, "matchingPrecedence": 1}})
 

@@ -313,6 +313,43 @@ def test_jobs_and_cron_jobs() -> None:
         assert problems(cron) == []
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"succeededIndexes": "0-1,3"}, ""),
+        ({"succeededIndexes": "0-1,3", "succeededCount": 3}, ""),
+        ({"succeededIndexes": "0-1,3", "succeededCount": 4}, "succeededCount: Invalid value: 4: must be less than or equal to 3"),
+        ({"succeededCount": 6}, "succeededCount: Invalid value: 6: must be less than or equal to 5 (the value of completions)"),
+        ({}, "at least one of succeededCount or succeededIndexes"),
+        ({"succeededIndexes": "0-99999999999"}, 'cannot convert string to an index below 5: "99999999999"'),
+        ({"succeededIndexes": "1-7"}, 'too large index: "7"'),
+        ({"succeededIndexes": "1-2-3"}, "at most two parts"),
+        ({"succeededIndexes": "3,1"}, "non-increasing order, previous: 3, current: 1"),
+        ({"succeededIndexes": "3-1"}, "non-increasing order, previous: 3, current: 1"),
+        ({"succeededIndexes": "\N{ARABIC-INDIC DIGIT THREE}"}, "cannot convert string"),
+        ({"succeededIndexes": "1," * 40_000}, "may not be more than 65536"),
+    ],
+)
+def test_success_policies(more: dict[str, Any], words: str) -> None:
+    template = {"spec": {"containers": [container()], "restartPolicy": "Never"}}
+    spec = {"template": template, "completions": 5, "completionMode": "Indexed", "successPolicy": {"rules": [more]}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "d", "uid": "u"}, "spec": spec}
+    found = problems(job)
+    assert len(found) == bool(words)
+    assert words in "".join(found)
+    assert any("successPolicy" in each for each in problems({**job, "spec": {**spec, "completionMode": "NonIndexed"}}))
+
+
+def test_more_indexes_than_there_may_be() -> None:
+    template = {"spec": {"containers": [container()], "restartPolicy": "Never"}}
+    spec = {"template": template, "completions": 2**31 - 1, "completionMode": "Indexed", "parallelism": 100_001}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j", "namespace": "d", "uid": "u"}, "spec": spec}
+    (problem,) = problems(job)
+    assert problem.startswith("spec.parallelism: Invalid value: 100001: must be less than or equal to 100000")
+    spec |= {"parallelism": 10_001, "backoffLimitPerIndex": 1}
+    assert [each.partition(":")[0] for each in problems(job)] == ["spec.maxFailedIndexes", "spec.parallelism"]
+
+
 def test_roles_and_bindings() -> None:
     group = "rbac.authorization.k8s.io/v1"
     role = {"apiVersion": group, "kind": "Role", "metadata": {"name": "r", "namespace": "d"}, "rules": [{"apiGroups": [""]}]}

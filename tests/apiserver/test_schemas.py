@@ -56,6 +56,10 @@ def test_raw_fields_are_kept_as_they_came() -> None:
 @pytest.mark.parametrize(
     ("spec", "error"),
     [
+        (
+            {"priority": 1 << 70},
+            f"json: cannot unmarshal number {1 << 70} into Go struct field PodSpec.spec.priority of type int32",
+        ),
         ({"containers": "x"}, "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type []v1.Container"),
         ({"containers": ["x"]}, "json: cannot unmarshal string into Go struct field PodSpec.spec.containers of type v1.Container"),
         (

@@ -7,11 +7,12 @@ from atoll.client.objects import annotations_of, condition_of, copy_of
 from atoll.client.resources import CRON_JOBS, EVENTS, JOBS, PODS
 from atoll.controllers.base import Config
 from atoll.controllers.garbage.controller import GarbageCollector
-from atoll.controllers.job import indexes
+from atoll.controllers.job import indexes, plan, policies
 from atoll.controllers.job.controller import JobController
 from atoll.controllers.job.cronjob import CronJobController
 from atoll.controllers.job.schedule import parse
 from atoll.controllers.job.ttl import TtlAfterFinishedController
+from atoll.controllers.pods import BURST
 from atoll.errors import InvalidInput
 from atoll.units import timestamp_seconds
 from controller_harness import cluster, container
@@ -209,7 +210,26 @@ def test_ttl():
 @pytest.mark.parametrize(("values", "text"), [([], ""), ([3], "3"), ([1, 2], "1,2"), ([0, 1, 2, 5, 7, 8, 9], "0-2,5,7-9")])
 def test_index_spelling(values, text):
     assert indexes.spell(values) == text
-    assert indexes.parse(text) == set(values)
+    assert indexes.parse(text, 10) == set(values)
+
+
+def test_indexes_beyond_all_memory():
+    assert indexes.parse("0-9999999999,x,1-2-3,(,7", 3) == {0, 1, 2}
+    assert indexes.within(indexes.ranges("0-1,5-2147483646"), {1, 4, 6, 9}) == 3
+    spec = {"completions": 2**31 - 1, "successPolicy": {"rules": [{"succeededIndexes": "0-2147483646"}, {"succeededIndexes": "3-4"}]}}
+    assert policies.success_rule({"spec": spec}, {3, 4}) == 1
+    assert policies.success_rule({"spec": spec}, {3}) is None
+    assert plan.free_indexes({"spec": spec}, [], {0, 2}, 3) == [1, 3, 4]
+
+
+def test_many_pods_come_in_bursts():
+    async def scenario():
+        async with cluster(JobController) as c:
+            await c.create(JOBS, job(parallelism=BURST + 20))
+            await c.settle()
+            assert len(c.pods()) == BURST + 20
+
+    virtual_time.run(scenario())
 
 
 # Schedules

@@ -3,7 +3,9 @@ from atoll.client.objects import labels_of
 from atoll.client.resources import CONFIG_MAPS, PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS
 from atoll.controllers.base import Config
 from atoll.controllers.garbage.controller import GarbageCollector
+from atoll.controllers.pods import BURST
 from atoll.controllers.statefulset.controller import StatefulSetController
+from atoll.controllers.statefulset.plan import plan
 from controller_harness import cluster, template
 
 
@@ -92,6 +94,17 @@ def test_parallel_makes_all_at_once():
             await c.settle()
             assert names(c) == ["db-5", "db-6", "db-7"]
 
+    virtual_time.run(scenario())
+
+
+def test_parallel_makes_many_in_bursts():
+    async def scenario():
+        async with cluster(StatefulSetController) as c:
+            await c.create(STATEFUL_SETS, stateful_set(podManagementPolicy="Parallel", replicas=BURST + 20))
+            await c.settle()
+            assert len(c.pods()) == BURST + 20
+
+    assert len(plan(stateful_set(podManagementPolicy="Parallel", replicas=2**31 - 1), {}, "", 0.0).create) == BURST
     virtual_time.run(scenario())
 
 

@@ -10,6 +10,7 @@ from atoll.client.objects import Object, annotations_of, condition_of, copy_of, 
 from atoll.client.resources import Resource
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+BURST = 500  # pods that a controller makes or deletes for one object in one pass, upstream's BurstReplicas
 _PHASE_RANK = {"Pending": 0, "Unknown": 1, "Running": 2}
 
 

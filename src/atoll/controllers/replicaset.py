@@ -19,11 +19,9 @@ from atoll.controllers import conditions
 from atoll.controllers.base import Context, Controller
 from atoll.controllers.expectations import Expectations
 from atoll.controllers.ownership import Claims
-from atoll.controllers.pods import available_in, is_active, is_available, is_ready, pod_from_template, rank_for_deletion
+from atoll.controllers.pods import BURST, available_in, is_active, is_available, is_ready, pod_from_template, rank_for_deletion
 from atoll.errors import AtollError, StatusError
 from atoll.units import timestamp_seconds
-
-BURST = 500  # pods created or deleted in one pass, upstream's BurstReplicas
 
 logger = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atoll.apiserver.kinds.causes import Causes
+from atoll.apiserver.kinds.job_indexes import check_indexes
 from atoll.apiserver.kinds.label_selectors import selects
 from atoll.apiserver.kinds.pod_spec import validate_template
 from atoll.apiserver.kinds.rules import Object, ReadOnly, Rules
@@ -13,7 +14,10 @@ UID_LABEL, NAME_LABEL = "batch.kubernetes.io/controller-uid", "batch.kubernetes.
 _OLD_UID_LABEL, _OLD_NAME_LABEL = "controller-uid", "job-name"
 RESTART_POLICIES = ("OnFailure", "Never")
 _BACKOFF_LIMIT, _BACKOFF_UNLIMITED = 6, 0x7FFFFFFF
-_COUNTS = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished", "backoffLimitPerIndex")
+_COUNTS = (
+    *("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"),
+    *("backoffLimitPerIndex", "maxFailedIndexes"),
+)
 _IMMUTABLE = ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "successPolicy", "managedBy", "podReplacementPolicy")
 _SUSPENDED_MAY_CHANGE = ("nodeSelector", "tolerations", "schedulingGates", "affinity")
 
@@ -84,8 +88,7 @@ def check_job_spec(spec: ReadOnly, path: str, causes: Causes) -> None:
         causes.unsupported(f"{path}.completionMode", mode, ("Indexed", "NonIndexed"))
     elif mode == "Indexed" and spec.get("completions") is None:
         causes.required(f"{path}.completions", "when completion mode is Indexed")
-    if mode != "Indexed" and spec.get("backoffLimitPerIndex") is not None:
-        causes.invalid(f"{path}.backoffLimitPerIndex", spec["backoffLimitPerIndex"], "requires indexed completion mode")
+    check_indexes(spec, path, causes)
 
 
 def _fixed(template: ReadOnly, before: ReadOnly) -> ReadOnly:

@@ -12,7 +12,6 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
-
 from atoll.apiserver.machinery.kind import Cause, Shape
 
 

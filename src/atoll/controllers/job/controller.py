@@ -22,7 +22,7 @@ from atoll.controllers.expectations import Expectations
 from atoll.controllers.job import indexes, plan, policies
 from atoll.controllers.job.plan import FINALIZER, Verdict
 from atoll.controllers.ownership import Claims
-from atoll.controllers.pods import is_active, is_finished, is_ready, phase_of, pod_from_template
+from atoll.controllers.pods import BURST, is_active, is_finished, is_ready, phase_of, pod_from_template
 from atoll.controllers.replicaset import is_namespace_terminating, slow_start
 from atoll.errors import AtollError, StatusError
 from atoll.units import timestamp_seconds
@@ -102,7 +102,7 @@ class JobController(Controller):
 
     def _count(self, job: Object, pods: list[Object], all_pods: list[Object]) -> Count:
         status = job.get("status") or {}
-        done = indexes.parse(status.get("completedIndexes"))
+        done = indexes.parse(status.get("completedIndexes"), plan.completions(job) or 0)
         fresh = [pod for pod in pods if _is_tracked(pod) and not is_active(pod)]
         succeeded = [pod for pod in fresh if phase_of(pod) == "Succeeded"]
         if plan.is_indexed(job):
@@ -166,7 +166,7 @@ class JobController(Controller):
         if wait > 0:
             self.queue.add_after(key, wait)
             return None
-        makers = self._makers(key, job, pods, count, missing)
+        makers = self._makers(key, job, pods, count, min(missing, BURST))
         return await self._create_pods(key, job, makers) if makers else None
 
     def _makers(self, key: str, job: Object, pods: list[Object], count: Count, missing: int) -> list[Callable[[], Object]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterable
 
 from atoll.client.objects import Object, annotations_of
 
+_RANGE = re.compile(r"([0-9]{1,10})(?:-([0-9]{1,10}))?")
 INDEX = "batch.kubernetes.io/job-completion-index"  # annotation and label of the pod
 
 
@@ -16,12 +19,25 @@ def index_of(pod: Object) -> int | None:
         return None
 
 
-def parse(text: str | None) -> set[int]:
-    found: set[int] = set()
-    for part in filter(None, (text or "").split(",")):
-        first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
+def ranges(text: str | None) -> list[range]:
+    """Never spelled out: somebody may have named more than there is memory for. What is no range is passed over."""
+    found = []
+    for part in (text or "").split(","):
+        match = _RANGE.fullmatch(part)
+        if match:
+            found.append(range(int(match[1]), int(match[2] or match[1]) + 1))
     return found
+
+
+def parse(text: str | None, below: int) -> set[int]:
+    """The indexes, as far as a job that has `below` of them can have them."""
+    return {index for each in ranges(text) for index in each[: max(0, below - each.start)]}
+
+
+def within(wanted: Iterable[range], among: Iterable[int]) -> int:
+    """How many of `among` the ranges hold, which do not overlap."""
+    found = sorted(among)
+    return sum(bisect_left(found, each.stop) - bisect_left(found, each.start) for each in wanted)
 
 
 def spell(indexes: Iterable[int]) -> str:

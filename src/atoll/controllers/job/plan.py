@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from atoll.client.objects import Object, is_deleting
 from atoll.controllers.conditions import Conditions, find
@@ -141,7 +142,7 @@ def free_indexes(job: Object, pods: Sequence[Object], ended: set[int], count: in
     """The lowest indexes that are neither ended nor at work."""
     busy = {index_of(pod) for pod in pods if is_active(pod) or is_deleting(pod)}
     total = completions(job) or 0
-    return [index for index in range(total) if index not in ended and index not in busy][:count]
+    return list(islice((index for index in range(total) if index not in ended and index not in busy), count))
 
 
 def backoff_left(pods: Sequence[Object], failed: int, now: float) -> float:

@@ -84,7 +84,7 @@ def failed_indexes(job: Object, pods: Sequence[Object]) -> set[int]:
     limit = limit_per_index(job)
     if limit is None:
         return set()
-    noted = indexes.parse((job.get("status") or {}).get("failedIndexes"))
+    noted = indexes.parse((job.get("status") or {}).get("failedIndexes"), job["spec"].get("completions") or 0)
     over = {index for index, count in failures(job, pods).items() if count > limit}
     ended = [pod for pod in pods if phase_of(pod) == "Failed" and decide(job, pod).action == "FailIndex"]
     busy = {indexes.index_of(pod) for pod in pods if is_active(pod)}
@@ -95,9 +95,9 @@ def success_rule(job: Object, done: set[int]) -> int | None:
     """The first rule of the success policy that the finished indexes meet."""
     for number, rule in enumerate((job["spec"].get("successPolicy") or {}).get("rules") or ()):
         named = rule.get("succeededIndexes")
-        wanted = indexes.parse(named) if named else None
-        counting = done if wanted is None else done & wanted
+        wanted = indexes.ranges(named)
+        counting = indexes.within(wanted, done) if named else len(done)
         count = rule.get("succeededCount")
-        if len(counting) >= (count if count is not None else len(wanted or ())):
+        if counting >= (count if count is not None else sum(map(len, wanted))):
             return number
     return None

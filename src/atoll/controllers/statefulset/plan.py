@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from atoll.client.objects import Object, is_deleting, labels_of
 from atoll.controllers.history import HASH_LABEL
-from atoll.controllers.pods import is_available, is_finished
+from atoll.controllers.pods import BURST, is_available, is_finished
 from atoll.controllers.statefulset.identity import ordinal_of
 
 
@@ -73,6 +73,8 @@ def plan(stateful_set: Object, pods: Mapping[int, Object], update_revision: str,
         pod = pods.get(ordinal)
         if pod is None:
             made.create.append(ordinal)
+            if len(made.create) == BURST:
+                break  # what these come to brings the next pass
         elif is_finished(pod) and not is_deleting(pod):
             made.recreate.append(pod)
         elif healthy(pod):
