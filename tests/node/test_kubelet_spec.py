@@ -18,7 +18,7 @@ from atoll.node.config import NodeConfig
 from atoll.node.kubelet_api.logs import LogOptions, file_log
 from atoll.node.kubelet_api.server import may_call
 from atoll.node.pods import security, users
-from atoll.node.pods.env import ConfigError, expand, service_variables
+from atoll.node.pods.env import ConfigError, environment, expand, expand_all, service_variables
 from atoll.node.pods.pulls import PullError, Pulls, credentials
 from atoll.node.pods.spec import resources
 
@@ -38,6 +38,25 @@ from atoll.node.pods.spec import resources
 )
 def test_expansion(text: str, shown: str) -> None:
     assert expand(text, {"A": "1"}) == shown
+
+
+def test_expansions_that_explode() -> None:
+    doubling = [{"name": "A0", "value": "xxxxxxxx"}, *({"name": f"A{n}", "value": f"$(A{n - 1})" * 2} for n in range(1, 200))]
+    pod = {"metadata": {"namespace": "default"}, "spec": {}}
+
+    def made(variables: list[dict[str, str]]) -> dict[str, str]:
+        told = environment(pod, {"env": variables}, fetch=lambda *_: pytest.fail("no reference"), services=(), addresses={}, allocatable={})
+        return asyncio.run(told)
+
+    assert len(made(doubling[:14])["A13"]) == 8 << 13
+    with pytest.raises(ConfigError, match=r"'\$\(A14\)\$\(A14\)' expands to more than the 131072 bytes"):
+        made(doubling)
+    with pytest.raises(ConfigError, match="variables come to more than the 6291456 bytes"):
+        made([*doubling[:14], *({"name": f"B{n}", "value": "$(A13)"} for n in range(1000))])
+    with pytest.raises(ConfigError, match="arguments or variables come to more"):
+        expand_all(["$(A)"] * 1000, {"A": "x" * 100_000})
+    with pytest.raises(ConfigError, match="expands to more"):
+        expand("$(A)" * 100_000, {"A": "x" * 100_000})
 
 
 def a_service(service: str, namespace: str, address: str, **port: Any) -> dict[str, Any]:

@@ -14,6 +14,9 @@ from atoll.node.pods.fields import field_value, resource_value
 
 Fetch = Callable[[Resource, str], Awaitable[Object | None]]  # an object of the pod's namespace by name; None where there is none
 
+STRING_MAX = 128 << 10  # the kernel's MAX_ARG_STRLEN: of one argument, or one variable
+TOTAL_MAX = 6 << 20  # of all together, whatever the limit of the stack (execve(2))
+
 _REFERENCE = re.compile(r"\$(\$|\(([^()$]*)\))")
 _NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*", re.ASCII)
 
@@ -23,14 +26,38 @@ class ConfigError(InvalidInput):
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:
-    """$(NAME) to its value, $$ to $; a name that is not known stays as it is written (core/v1 EnvVar)."""
+    """$(NAME) to its value, $$ to $; a name that is not known stays as it is written (core/v1 EnvVar).
+
+    Raises ConfigError where that makes more than a program can be given: thirty variables, each twice the one before, are a gigabyte.
+    """
+    room = STRING_MAX - len(text)
 
     def one(match: re.Match[str]) -> str:
-        if match[1] == "$":
-            return "$"
-        return values.get(match[2], match[0])
+        nonlocal room
+        value = "$" if match[1] == "$" else values.get(match[2], match[0])
+        room -= len(value) - len(match[0])
+        if room < 0:
+            raise ConfigError(f"{text[:40]!r} expands to more than the {STRING_MAX} bytes of an argument or a variable")
+        return value
 
-    return _REFERENCE.sub(one, text)
+    return _REFERENCE.sub(one, text) if "$" in text else text
+
+
+def expand_all(texts: Iterable[str], values: Mapping[str, str]) -> list[str]:
+    """Raises ConfigError where one of them, or all together, are more than a program can be given."""
+    room = _Room()
+    return [room.take(expand(text, values)) for text in texts]
+
+
+class _Room:
+    def __init__(self) -> None:
+        self._left = TOTAL_MAX
+
+    def take(self, value: str) -> str:
+        self._left -= len(value)
+        if self._left < 0:
+            raise ConfigError(f"arguments or variables come to more than the {TOTAL_MAX} bytes that a program can be given")
+        return value
 
 
 async def environment(
@@ -42,18 +69,19 @@ async def environment(
     addresses: Mapping[str, str],
     allocatable: Mapping[str, str],
 ) -> dict[str, str]:
-    """By name, in the order in which later ones win: services, envFrom, env. Raises ConfigError naming what is missing."""
+    """By name, in the order in which later ones win: services, envFrom, env. Raises ConfigError naming what is missing, or too much."""
     values = service_variables(services, pod["metadata"]["namespace"], links=pod["spec"].get("enableServiceLinks", True))
     for source in container.get("envFrom") or ():
         values |= await _all_of(source, fetch)
+    room = _Room()
     for variable in container.get("env") or ():
         name = variable["name"]
         if "valueFrom" not in variable:
-            values[name] = expand(variable.get("value") or "", values)
+            values[name] = room.take(expand(variable.get("value") or "", values))
             continue
         value = await _value_from(pod, container, variable["valueFrom"], fetch, addresses, allocatable)
         if value is not None:
-            values[name] = value
+            values[name] = room.take(value)
     return values
 
 

@@ -12,7 +12,7 @@ from atoll.client.objects import Object
 from atoll.config import Instance
 from atoll.images import Image
 from atoll.node.pods import model, security
-from atoll.node.pods.env import expand
+from atoll.node.pods.env import expand_all
 
 CPU_PERIOD_US = 100_000
 SHARES_PER_CPU = 1024
@@ -62,8 +62,8 @@ def container_body(
 ) -> dict[str, Any]:
     """The body of POST /containers/create. Raises ConfigError for what cannot be done."""
     spec, meta = pod["spec"], pod["metadata"]
-    command = [expand(word, env) for word in container.get("command") or ()]
-    args = [expand(word, env) for word in container.get("args") or ()]
+    command = expand_all(container.get("command") or (), env)
+    args = expand_all(container.get("args") or (), env)
     own = list(mounts)
     taken = {mount.target for mount in own}
     everything = [*(file for file in place.files if file.target not in taken), *own]
