@@ -1,5 +1,6 @@
 """[sig-cli] The genuine kubectl against the control plane."""
 
+import base64
 import http.client
 import json
 import os
@@ -7,14 +8,18 @@ import re
 import select
 import signal
 import socket
+import ssl
 import subprocess
 from contextlib import contextmanager
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
+import yaml
 from conformance_api import until
 from conformance_workloads import IMAGE, controller, pod_spec, workload
 
-from atoll.client.resources import DEPLOYMENTS, PODS, REPLICATION_CONTROLLERS, SERVICES
+from atoll.client.resources import CONFIG_MAPS, DEPLOYMENTS, PODS, REPLICATION_CONTROLLERS, SERVICES
 from cluster_harness import KUBECTLS
 
 READY_S = 15
@@ -68,9 +73,31 @@ def test_api_versions(kubectl):
     "[Conformance]"
 )
 def test_cluster_info(kubectl):
-    told = kubectl("cluster-info")
+    told = kubectl("cluster-info", "-n", "kube-system")
     assert "Kubernetes control plane" in told
-    assert "is running at" in told
+    assert "CoreDNS" in told
+    assert told.count("is running at") == 2
+
+
+def test_where_the_cluster_is_anyone_may_know(api, plane):
+    found = api.at(CONFIG_MAPS, "kube-public").get("cluster-info")
+    [cluster] = yaml.safe_load(found["data"]["kubeconfig"])["clusters"]
+    assert cluster["cluster"]["server"] == plane.settings.server
+    context = ssl.create_default_context(cadata=base64.b64decode(cluster["cluster"]["certificate-authority-data"]).decode())
+    base = f"{plane.settings.server}/api/v1/namespaces/kube-public/configmaps"
+    with urlopen(f"{base}/cluster-info", context=context, timeout=READY_S) as answer:
+        assert json.load(answer)["data"] == found["data"]
+    with pytest.raises(HTTPError, match="403"):
+        urlopen(base, context=context, timeout=READY_S)
+
+
+def test_the_parts_of_the_control_plane_are_well(kubectl):
+    rows = {line.split()[0]: line.split()[1:] for line in kubectl("get", "componentstatuses", "--no-headers").splitlines()}
+    assert rows == {name: ["Healthy", "ok"] for name in ("scheduler", "controller-manager", "etcd-0")}
+    assert kubectl("get", "cs", "etcd-0", "-o", "jsonpath={.conditions[0].type}") == "Healthy"
+    assert kubectl("get", "cs", "--field-selector=metadata.name=scheduler", "-o", "name") == "componentstatus/scheduler\n"
+    with pytest.raises(AssertionError, match='componentstatuses "none" not found'):
+        kubectl("get", "cs", "none")
 
 
 @pytest.mark.conformance("[sig-cli] Kubectl client Kubectl version should check is all data is printed [Conformance]")

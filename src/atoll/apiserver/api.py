@@ -14,6 +14,7 @@ import orjson
 from atoll.apiserver.auth.reviews import Reviews
 from atoll.apiserver.auth.serviceaccounts import ServiceAccountTokens
 from atoll.apiserver.call import Call
+from atoll.apiserver.components import Components
 from atoll.apiserver.core import Core
 from atoll.apiserver.machinery import statuses
 from atoll.apiserver.machinery.items import Item, Object
@@ -32,12 +33,14 @@ from atoll.apiserver.verbs.read import ListOptions, Page, get, list_page
 from atoll.apiserver.verbs.update import update
 
 Door = Callable[[Call, Object], Awaitable[Object]]
+_COMPONENTS = "componentstatuses"
 _RETURNED = {"pods", "persistentvolumeclaims", "persistentvolumes", "services", "serviceaccounts", "resourcequotas", "storageclasses"}
 
 
 class Api:
     def __init__(self, core: Core, reviews: Reviews, tokens: ServiceAccountTokens | None) -> None:
         self.core = core
+        self.components = Components(core)
         self._reviews = reviews
         self._tokens = tokens
         self._doors: dict[tuple[str, str], Door] = {
@@ -47,6 +50,8 @@ class Api:
         }
 
     async def get(self, call: Call, resource_version: str = "") -> Item:
+        if call.kind.plural == _COMPONENTS and not call.kind.group:
+            return plain(self.components.get(call.kind, call.name or ""))
         item = await get(self.core, call, resource_version)
         if call.subresource == "scale":
             [seen] = await shown(call.face, [item])
@@ -56,8 +61,8 @@ class Api:
     async def page(self, call: Call, options: ListOptions) -> Page:
         if "list" not in call.face.verbs:
             raise statuses.method_not_allowed()
-        if call.kind.plural == "componentstatuses":
-            return Page([], self.core.caches.revision)
+        if call.kind.plural == _COMPONENTS and not call.kind.group:
+            return Page(self.components.list(options.selector, plain), self.core.caches.revision)
         return await list_page(self.core, call, options)
 
     def watch(self, call: Call, plan: WatchPlan) -> AsyncIterator[list[Delivery]]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from atoll import process
@@ -66,10 +67,10 @@ async def run(instance: Instance, ready: int | None = None) -> None:
         serving = await serve(api_config(instance, settings))
     try:
         client = InProcessClient(serving.server)
-        await create_defaults(client, settings.dns_ip)
+        certificates = Certificates(instance, settings)
+        await create_defaults(client, settings.dns_ip, settings.server, certificates.authority.read_bytes())
         informers = InformerFactory(client)
         registry = serving.server.api.core.registry
-        certificates = Certificates(instance, settings)
         controllers = Config(
             root_ca=certificates.authority.read_text(),
             signing_authority=certificates.signing,
@@ -85,6 +86,9 @@ async def run(instance: Instance, ready: int | None = None) -> None:
             "stop": _stopped(stop),
         }
         tasks = [asyncio.create_task(part, name=name) for name, part in parts.items()]
+        running = {task.get_name(): task for task in tasks}
+        for name, part in (("scheduler", "scheduler"), ("controller-manager", "controllers")):
+            serving.server.api.components.checks[name] = partial(_problem, running[part])
         log.info("the control plane is ready on %s", settings.server)
         process.tell_ready(ready)
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -96,6 +100,10 @@ async def run(instance: Instance, ready: int | None = None) -> None:
         log.info("the control plane goes")
     finally:
         await serving.close()
+
+
+def _problem(part: asyncio.Task[None]) -> str:
+    return f"{part.get_name()} has ended" if part.done() else ""
 
 
 async def _stopped(stop: asyncio.Event) -> None:

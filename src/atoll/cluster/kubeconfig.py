@@ -36,6 +36,12 @@ def entry(server: str, ca: bytes, certificate: bytes, key: bytes) -> dict[str, A
     }
 
 
+def public(server: str, ca: bytes) -> str:
+    """Where a cluster is and whom to trust for it, with no user: as kubeadm publishes it."""
+    cluster = {"server": server, "certificate-authority-data": base64.b64encode(ca).decode()}
+    return yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "clusters": [{"name": "", "cluster": cluster}]}, sort_keys=False)
+
+
 def write(path: Path, config: dict[str, Any]) -> None:
     write_private(path, yaml.safe_dump(config, sort_keys=False).encode())
 

@@ -37,6 +37,7 @@ def _kind(
     own: tuple[str, ...] = (),
     others: tuple[Subresource, ...] = (),
     stored_as: str = "",
+    deprecation: str = "",
 ) -> Kind:
     """`own` are subresources whose body is the resource itself and that are read, patched and updated. The table's key adds the group."""
     subresources = [*(Subresource(name, GroupVersionKind("", "", kind), _CHANGE) for name in own), *others]
@@ -54,6 +55,7 @@ def _kind(
         singular=kind.lower(),
         list_kind=f"{kind}List",
         storage_group_version=stored_as,
+        deprecation=deprecation,
     )
 
 
@@ -63,9 +65,22 @@ _SCALED = (Subresource("scale", _SCALE, _CHANGE),)
 _TABLE: dict[str, tuple[Kind, ...]] = {
     "v1": (
         _kind("bindings", "Binding", _NAMESPACED, verbs=_CREATE),
-        _kind("componentstatuses", "ComponentStatus", _CLUSTER, "cs", verbs=("get", "list")),
+        _kind(
+            "componentstatuses",
+            "ComponentStatus",
+            _CLUSTER,
+            "cs",
+            verbs=("get", "list"),
+            deprecation="v1 ComponentStatus is deprecated in v1.19+",
+        ),
         _kind("configmaps", "ConfigMap", _NAMESPACED, "cm"),
-        _kind("endpoints", "Endpoints", _NAMESPACED, "ep"),
+        _kind(
+            "endpoints",
+            "Endpoints",
+            _NAMESPACED,
+            "ep",
+            deprecation="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+        ),
         _kind("events", "Event", _NAMESPACED, "ev"),
         _kind("limitranges", "LimitRange", _NAMESPACED, "limits"),
         _kind(
