@@ -11,6 +11,8 @@ from fnmatch import fnmatchcase
 
 import orjson
 
+from atoll.apiserver.machinery.kind import ListMeta
+from atoll.apiserver.machinery.patch_strategic import apply_strategic_patch
 from atoll.client.objects import copy_of, key_of, make_key
 from atoll.client.resources import NAMESPACES, PODS
 from atoll.errors import StatusError
@@ -34,6 +36,11 @@ def merge(target, patch):
         else:
             result[key] = merge(result.get(key), value)
     return result
+
+
+def _list_meta(path):
+    """Of the only lists that are patched here."""
+    return ListMeta("list", ("merge",), "type") if path[-1] == "conditions" else ListMeta()
 
 
 def _json_patch(obj, operations):
@@ -227,8 +234,11 @@ class FakeClient:
         current = await self.get(resource, name, namespace)
         if kind == "json":
             return self._replace(resource, current, _json_patch(copy_of(current), patch), subresource)
-        assert kind == "merge", "the fake knows no strategic merge"
-        patched = merge(copy_of(current), patch)
+        if kind == "strategic":
+            patched = apply_strategic_patch(copy_of(current), copy_of(patch), _list_meta)
+        else:
+            assert kind == "merge"
+            patched = merge(copy_of(current), patch)
         if "resourceVersion" not in (patch.get("metadata") or {}):
             patched["metadata"].pop("resourceVersion", None)
         return self._replace(resource, current, copy_of(patched), subresource)

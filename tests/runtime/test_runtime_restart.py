@@ -70,10 +70,10 @@ def test_events_reach_every_client(box):
         seen = []
         box.runtime.on_exit.append(lambda status: seen.append((status.id, status.exec_id, status.code)))
 
-        listening = asyncio.create_task(anext(other.events()))
-        await asyncio.sleep(0)
+        heard = asyncio.get_running_loop().create_future()
+        other.on_exit.append(heard.set_result)
         status, _ = await box.run(["sh", "-c", "exit 9"])
-        assert await asyncio.wait_for(listening, 5) == status
+        assert await asyncio.wait_for(heard, 5) == status
         assert seen == [("c1", None, 9)]
         await other.close()
 

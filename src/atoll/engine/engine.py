@@ -92,9 +92,9 @@ class Engine:
         make_init_layer(self.services.init_layer)
         self.registry.load()
         await self._connect_keeper()
-        await recover(self.services, self.containers.lifecycle)
+        losses = await recover(self.services, self.containers.lifecycle)
         await self._executor.remove_leftovers()
-        watching = watch_keeper(self.services, self.containers.lifecycle, self.exec.on_other_keeper)
+        watching = watch_keeper(self.services, self.containers.lifecycle, losses, self.exec.on_other_keeper)
         self._watcher = asyncio.create_task(watching, name="watch the keeper")
 
     async def _connect_keeper(self) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from atoll.errors import AtollError, InvalidInput
+from atoll.runtime import launch
 from atoll.runtime.bundle import read_spec
 from atoll.runtime.complain import complain
 from atoll.runtime.container import Container, Process
@@ -79,6 +80,12 @@ def _adopt_container(record: Record, loop: Loop, life: Life, make: Maker) -> Non
     container.paused = container.cgroup.is_frozen()
     container.started_ns = record.numbers()["started_ns"]
     life.containers[container.id] = container
+    if container.main.status is not None and not container.main.ready and container.runtime is None and spec:
+        try:
+            launch.let_go(container.main, spec["linux"].get("resources") or {})
+        except AtollError as error:
+            complain(f"container {container.id} cannot be let go: {error}")
+            container.cgroup.kill()
     _begin(container.main, life)
 
 

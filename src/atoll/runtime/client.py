@@ -15,7 +15,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -30,7 +30,6 @@ from atoll.runtime.types import ExitStatus, OtherRuntime, Overlay, RuntimeState
 
 ATTEMPTS = 5  # at a call, while keepers come and go
 STOP_TIMEOUT_S = 10.0  # for an idle keeper to take itself away
-EVENTS_MAX = 10_000  # exits a subscriber may lag behind before it is cut off; it then lists anew
 
 _ERRORS: dict[str, type[AtollError]] = {
     "conflict": Conflict,
@@ -61,7 +60,8 @@ class Runtime:
         self._writable: asyncio.Future[None] | None = None  # who sends waits for room in the socket
         self._pending: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._last_id = 0
-        self._subscribers: set[asyncio.Queue[ExitStatus | None]] = set()
+        self.losses = 0  # how many keepers have gone away from under this client
+        self._on_loss: asyncio.Future[None] | None = None
         self._hello: dict[str, Any] = {}  # what the keeper has said of itself
         self._attached: WeakSet[Attach] = WeakSet()  # in the hands of the keeper of now
 
@@ -214,15 +214,11 @@ class Runtime:
         reply = await self._call("list")
         return [RuntimeState.from_wire(fields) for fields in reply["containers"]]
 
-    async def events(self) -> AsyncIterator[ExitStatus]:
-        """Exits from now on, of containers and of execs. Ends when the keeper is lost: then `list` and begin again."""
-        queue: asyncio.Queue[ExitStatus | None] = asyncio.Queue(EVENTS_MAX)
-        self._subscribers.add(queue)
-        try:
-            while (status := await queue.get()) is not None:
-                yield status
-        finally:
-            self._subscribers.discard(queue)
+    async def lost(self, since: int) -> None:
+        """Returns as soon as a keeper has been lost after the first `since` of them (see `losses`): exits may have been missed since."""
+        while self.losses <= since:
+            self._on_loss = self._on_loss or asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._on_loss)
 
     async def _call(self, op: str, attach: Attach | None = None, descriptors: tuple[int, ...] = (), **fields: Any) -> dict[str, Any]:
         try:
@@ -301,11 +297,6 @@ class Runtime:
             status = ExitStatus.from_wire(message)
             for callback in self.on_exit:
                 callback(status)
-            for queue in self._subscribers:
-                if queue.qsize() < EVENTS_MAX - 1:
-                    queue.put_nowait(status)
-                else:
-                    self._cut(queue)
             return
         future = self._pending.get(message.get("id", 0))
         if future is None or future.done():
@@ -314,10 +305,6 @@ class Runtime:
             future.set_result(message["ok"])
         else:
             future.set_exception(_error(message["error"]))
-
-    def _cut(self, queue: asyncio.Queue[ExitStatus | None]) -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            queue.put_nowait(None)
 
     def _lost(self) -> None:
         sock, self._socket = self._socket, None
@@ -329,6 +316,10 @@ class Runtime:
                 _wake(self._writable)  # to find that there is no socket any more
             sock.close()
             self._gone.set()
+            self.losses += 1
+        waiting, self._on_loss = self._on_loss, None
+        if waiting is not None:
+            _wake(waiting)
         pending, self._pending = self._pending, {}
         attached, self._attached = self._attached, WeakSet()
         for attach in attached:
@@ -336,8 +327,6 @@ class Runtime:
         for future in pending.values():
             if not future.done():
                 future.set_exception(KeeperLost("the keeper, which holds the containers, was replaced in the middle of this; try again"))
-        for queue in self._subscribers:
-            self._cut(queue)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -128,6 +128,14 @@ class Process:
         except ProcessLookupError:
             raise Conflict(f"container {self.container.id} is not running") from None
 
+    def give_up(self) -> None:
+        """It is to be no process of the container, before anyone follows it."""
+        if self.status is not None:
+            self.status.close()
+            self.status = None
+        self.close_streams()
+        self.forget()
+
     def forget(self) -> None:
         """It has ended, and whoever had to has learnt it."""
         if self.record is not None:

@@ -88,10 +88,7 @@ def start(plan: Plan) -> NoReturn:
     if spec.get("domainname"):
         _write("/proc/sys/kernel/domainname", spec["domainname"])
     root = rootfs.mount_root(plan.bundle, spec["root"]["path"], plan.overlay, linux.get("rootfsPropagation") or "")
-    told: list[int] = []
-    rootfs.mount_all(root, spec, plan.cgroup, before_cgroup=lambda: told.extend(_enter_groups(plan)))
-    if told:
-        plan = plan._replace(stdio=(told[0], told[1], told[2]))
+    rootfs.mount_all(root, spec, plan.cgroup, before_cgroup=lambda: _enter_groups(plan))
     rootfs.make_devices(root, spec)
     sysctls.write(root, linux.get("sysctl") or {})
     user = users.of(root, plan.process["user"])
@@ -176,13 +173,9 @@ def _execute(plan: Plan, user: users.User, stdio: tuple[int, int, int], profile:
     execute()
 
 
-def _enter_groups(plan: Plan) -> list[int]:
-    """Into the groups, which the keeper makes meanwhile; then into a cgroup namespace whose root they are, or one that is joined.
-
-    What comes with the word that they are there: the stdio of a child that was born before it.
-    """
-    received = protocol.receive(plan.status)
-    if received is None:
+def _enter_groups(plan: Plan) -> None:
+    """Into the groups, which the keeper makes meanwhile; then into a cgroup namespace whose root they are, or one that is joined."""
+    if protocol.receive(plan.status) is None:
         os._exit(1)  # it could not, or is gone
     plan.cgroup.enter()
     for namespace in plan.spec["linux"].get("namespaces") or ():
@@ -191,7 +184,6 @@ def _enter_groups(plan: Plan) -> list[int]:
                 processes.join_path(namespace["path"], processes.NEWCGROUP)
             else:
                 processes.unshare(processes.NEWCGROUP)
-    return received[1]
 
 
 def _enter_namespaces(namespaces: Any) -> None:

@@ -94,11 +94,20 @@ class Launcher:
         return init.Plan({}, {}, cgroup, self._cache, status, None, container=container_id, in_chroot=self._in_chroot)
 
     def start(
-        self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply, spare: Spare | None = None
+        self,
+        container: Container,
+        spec: Mapping[str, Any],
+        request: Mapping[str, Any],
+        reply: Reply,
+        keep: Callable[[Process], None],
+        spare: Spare | None = None,
     ) -> Process:
-        """By way of the `spare`, where there is one that `suits`. Raises AtollError; nothing is left then but the cgroup."""
+        """By way of the `spare`, where there is one that `suits`. Raises AtollError; nothing is left then but the cgroup.
+
+        `keep` writes down the child while it still waits to be let go: a child that no keeper knows of has never come to its program.
+        """
         if container.runtime is not None:
-            return self._start_elsewhere(container, spec, request, reply)
+            return self._start_elsewhere(container, spec, request, reply, keep)
         linux = spec["linux"]
         check(spec)
         sysctls.check(linux.get("sysctl") or {}, linux.get("namespaces") or ())
@@ -106,13 +115,10 @@ class Launcher:
         container.cgroup.create_unified(resources)
         fresh, joined_pids = namespaces_of(linux.get("namespaces") or ())
         container.has_own_pids = bool(fresh & processes.NEWPID)
-
-        def groups() -> None:
-            container.cgroup.create_v1(resources)
-
         if spare is not None:
-            started = self._wake(spare, container, spec["process"], request, groups, reply)
+            started = self._wake(spare, container, spec["process"], request, reply)
             if started is not None:
+                self._let_go(started, resources, keep)
                 return started
         if joined_pids:
             fd = os.open(joined_pids, os.O_RDONLY | os.O_CLOEXEC)
@@ -121,7 +127,7 @@ class Launcher:
             finally:
                 os.close(fd)
         try:
-            return self._clone(
+            started = self._clone(
                 container,
                 None,
                 spec,
@@ -129,7 +135,6 @@ class Launcher:
                 fresh,
                 init.start,
                 reply,
-                groups=groups,
                 stdin=bool(request.get("stdin")),
                 close_once=bool(request.get("stdin_once", True)),
                 overlay=request.get("rootfs"),
@@ -137,6 +142,18 @@ class Launcher:
         finally:
             if joined_pids:
                 processes.join(self._own_pids, processes.NEWPID, "the keeper's own pid namespace")
+        self._let_go(started, resources, keep)
+        return started
+
+    def _let_go(self, started: Process, resources: Mapping[str, Any], keep: Callable[[Process], None]) -> None:
+        """Raises SystemFailure; the child is dead then."""
+        try:
+            keep(started)
+            let_go(started, resources)
+        except BaseException:
+            os.kill(started.pid, signal.SIGKILL)  # reaped with the rest
+            started.give_up()
+            raise
 
     def _wake(
         self,
@@ -144,33 +161,34 @@ class Launcher:
         container: Container,
         process: Mapping[str, Any],
         request: Mapping[str, Any],
-        groups: Callable[[], None],
         reply: Reply,
     ) -> Process | None:
-        """None where the spare has died. Raises AtollError."""
-        if not spare.become(request.get("rootfs")):
-            spare.status.close()
-            return None
+        """None where the spare has died."""
         stdio = None if process.get("terminal") else Stdio(stdin=bool(request.get("stdin")))
-        try:
-            self._make_groups(spare.pid, spare.status, groups, tuple(stdio.theirs) if stdio else ())
-        except AtollError:
+        has_become = spare.become(request.get("rootfs"), tuple(stdio.theirs) if stdio else ())
+        if stdio:
+            stdio.close_theirs()
+        if not has_become:
             spare.status.close()
             if stdio:
                 stdio.close_ours()
-            raise
-        finally:
-            if stdio:
-                stdio.close_theirs()
+            return None
         started = Process(container, None, spare.status, reply)
         started.pid = spare.pid
         self._listen(started, stdio, close_once=bool(request.get("stdin_once", True)))
         return started
 
-    def _start_elsewhere(self, container: Container, spec: Mapping[str, Any], request: Mapping[str, Any], reply: Reply) -> Process:
+    def _start_elsewhere(
+        self,
+        container: Container,
+        spec: Mapping[str, Any],
+        request: Mapping[str, Any],
+        reply: Reply,
+        keep: Callable[[Process], None],
+    ) -> Process:
         from atoll.runtime import external  # only where another runtime is asked for
 
-        return self._clone(
+        started = self._clone(
             container,
             None,
             spec,
@@ -182,6 +200,8 @@ class Launcher:
             close_once=bool(request.get("stdin_once", True)),
             overlay=request.get("rootfs"),
         )
+        keep(started)
+        return started
 
     def exec(self, container: Container, exec_id: str, process: Mapping[str, Any], reply: Reply, *, stdin: bool) -> Process:
         """Raises AtollError."""
@@ -207,7 +227,6 @@ class Launcher:
         body: Any,
         reply: Reply,
         *,
-        groups: Callable[[], None] | None = None,
         stdin: bool,
         close_once: bool,
         overlay: Mapping[str, Any] | None = None,
@@ -242,8 +261,6 @@ class Launcher:
             pid = processes.clone(namespaces, cgroup=unified)
             if pid == 0:
                 init.run(plan, body)
-            if groups is not None:
-                self._make_groups(pid, ours, groups)
             if hooks is not None and processes.clone() == 0:
                 hooks.attend(spec, container.id, container.bundle, pid, sync, theirs)
         except AtollError:
@@ -277,15 +294,6 @@ class Launcher:
         if stdio.input >= 0:
             started.inputs = Input(self._loop, stdio.input, close_once=close_once)
 
-    def _make_groups(self, pid: int, status: socket.socket, make: Callable[[], None], stdio: tuple[int, ...] = ()) -> None:
-        """While the child does what needs none; it waits for this word, with which a spare gets its `stdio`. Raises SystemFailure."""
-        try:
-            make()
-            protocol.send(status, {"groups": True}, stdio)
-        except BaseException:
-            os.kill(pid, signal.SIGKILL)  # reaped with the rest
-            raise
-
     def take_leave(self, container: Container) -> int:
         """Clone a child that has the other runtime forget the container, or runs its poststop hooks; its pid."""
         from atoll.runtime import external, hooks
@@ -301,6 +309,18 @@ class Launcher:
         from atoll.runtime import external
 
         return _help(container, lambda: external.kill(container.runtime, number))
+
+
+def let_go(started: Process, resources: Mapping[str, Any]) -> None:
+    """Make the groups, while the child does what needs none, and tell it so; it waits for this word. May be done again by another keeper,
+    who cannot know whether the word was given: the child takes but one. Raises SystemFailure.
+    """
+    started.container.cgroup.create_v1(resources)
+    assert started.status is not None
+    try:
+        protocol.send(started.status, {"groups": True})
+    except OSError:
+        return  # it has died, which is seen by its socket
 
 
 def _help(container: Container, work: Callable[[], None]) -> int:

@@ -137,7 +137,7 @@ class Life:
     def _read_status(self, process: Process) -> None:
         while process.status is not None:
             try:
-                received = protocol.receive(process.status)
+                received = protocol.receive(process.status, keep=True)
             except BlockingIOError:
                 return
             except (OSError, protocol.ProtocolError):
@@ -146,19 +146,27 @@ class Life:
                 self._end_start(process)
                 return
             message, fds = received
-            if "pid" in message:
-                self._born(process, int(message["pid"]))
-            elif "terminal" in message and fds:
-                process.take_terminal(self._loop, fds.pop())
-                self.attach(process, process.waiting_ends)
-                protocol.close_all(list(process.waiting_ends.values()))
-                process.waiting_ends = {}
-            elif "ready" in message:
-                process.ready = True
-                process.note("ready", 1)
-            elif "error" in message:
-                process.error = message["error"]
+            self._hear(process, message, fds)
             protocol.close_all(fds)
+            if process.error is not None and not process.is_attended:
+                self._end_start(process)  # there are no further words
+                return
+            protocol.drop(process.status)
+
+    def _hear(self, process: Process, message: dict[str, Any], fds: list[int]) -> None:
+        """One message of the child, which a keeper that has died since may have heard and kept, too."""
+        if "pid" in message and not process.pid:
+            self._born(process, int(message["pid"]))
+        elif "terminal" in message and process.terminal < 0:
+            process.take_terminal(self._loop, fds.pop())
+            self.attach(process, process.waiting_ends)
+            protocol.close_all(list(process.waiting_ends.values()))
+            process.waiting_ends = {}
+        elif "ready" in message:
+            process.ready = True
+            process.note("ready", 1)
+        elif "error" in message:
+            process.error = message["error"]
 
     def _born(self, process: Process, pid: int) -> None:
         """The pid of an exec is known only now; it may have ended meanwhile."""

@@ -91,7 +91,7 @@ class Operations:
         self.life.exit_files.discard(bundle)
         container = self.make(request, spec, path)
         try:
-            container.main = self._launcher.start(container, spec, request, reply, spare)
+            container.main = self._launcher.start(container, spec, request, reply, lambda started: self._keep(started, request), spare)
         except BaseException as error:
             self.life.abandon(container)
             if isinstance(error, SystemFailure):
@@ -99,12 +99,16 @@ class Operations:
             raise
         self.life.containers[name] = container
         self.life.take_up(container.main)
-        asked = {name: request[name] for name in KEPT if name in request}
-        container.main.keep({"request": asked, "cgroup": path, "own_pids": container.has_own_pids})
-        if container.log is not None and container.main.record is not None:
-            container.log.keep_in(container.main.record)
         self.life.follow(container.main, ends)
         return None
+
+    def _keep(self, started: Process, request: Request) -> None:
+        """Raises OSError."""
+        container = started.container
+        asked = {name: request[name] for name in KEPT if name in request}
+        started.keep({"request": asked, "cgroup": container.cgroup.path, "own_pids": container.has_own_pids})
+        if container.log is not None and started.record is not None:
+            container.log.keep_in(started.record)
 
     def _claim(self, path: str) -> None:
         """A group outside the instance's own, for a container: it is killed with all that is in it. Raises Conflict."""

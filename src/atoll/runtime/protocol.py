@@ -56,15 +56,17 @@ def _send(sock: socket.socket, data: bytes, fds: tuple[int, ...]) -> None:
     sock.sendmsg([data], ancillary, socket.MSG_NOSIGNAL)
 
 
-def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+def receive(sock: socket.socket, *, keep: bool = False) -> tuple[dict[str, Any], list[int]] | None:
     """One packet and its descriptors (close-on-exec, the caller's to close); None when the peer has closed.
 
-    Raises BlockingIOError when nothing is there and ProtocolError when it is not ours.
+    With `keep` it stays in the socket, the descriptors being duplicates, until `drop` takes it out: whoever dies over it has not taken it
+    from the one that comes next. Raises BlockingIOError when nothing is there and ProtocolError when it is not ours.
     """
+    how = socket.MSG_CMSG_CLOEXEC | (socket.MSG_PEEK if keep else 0)
     try:
-        data, ancillary, flags, _ = sock.recvmsg(INLINE_MAX + 1, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = sock.recvmsg(INLINE_MAX + 1, _ANCILLARY, how)
     except ConnectionResetError:  # told once, when the peer ended with words of ours unread; what it had said itself comes after
-        data, ancillary, flags, _ = sock.recvmsg(INLINE_MAX + 1, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = sock.recvmsg(INLINE_MAX + 1, _ANCILLARY, how)
     fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
@@ -88,6 +90,11 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         close_all(fds)
         raise ProtocolError(str(error)) from error
     return message, fds
+
+
+def drop(sock: socket.socket) -> None:
+    """Take out the packet that `receive` has kept."""
+    sock.recv(1)
 
 
 def _read_memfd(fd: int) -> bytes:

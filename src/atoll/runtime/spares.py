@@ -40,10 +40,10 @@ class Spare:
         with contextlib.suppress(OSError):  # it has died, which `become` tells
             protocol.send(self.status, {"bundle": bundle})
 
-    def become(self, overlay: Mapping[str, Any] | None) -> bool:
-        """Have it be the container's init, and wait for its groups and stdio as all do; False where it has died."""
+    def become(self, overlay: Mapping[str, Any] | None, stdio: tuple[int, ...]) -> bool:
+        """Have it be the container's init, and wait for its groups as all do; False where it has died."""
         try:
-            protocol.send(self.status, {"overlay": overlay})
+            protocol.send(self.status, {"overlay": overlay}, stdio)
         except OSError:
             return False
         return True
@@ -102,14 +102,17 @@ class Spares:
 
 def _wait(plan: init.Plan) -> NoReturn:
     """Be the spare, and in the end the container's init."""
-    bundle = _told(plan, "bundle")
+    told, _ = _receive(plan)
+    bundle = told["bundle"]
     processes.unshare(processes.NEWNS)
     spec = read_spec(bundle)
-    init.start(plan._replace(spec=spec, process=spec["process"], bundle=bundle, overlay=_told(plan, "overlay")))
+    told, fds = _receive(plan)
+    stdio = (fds[0], fds[1], fds[2]) if fds else None
+    init.start(plan._replace(spec=spec, process=spec["process"], bundle=bundle, overlay=told["overlay"], stdio=stdio))
 
 
-def _told(plan: init.Plan, name: str) -> Any:
+def _receive(plan: init.Plan) -> tuple[dict[str, Any], list[int]]:
     received = protocol.receive(plan.status)
     if received is None:
         os._exit(0)
-    return received[0][name]
+    return received

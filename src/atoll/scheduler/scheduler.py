@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from atoll.client.factory import InformerFactory
-from atoll.client.objects import Object, condition_of, copy_of, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
+from atoll.client.objects import Object, condition_of, is_deleting, key_of, labels_of, name_of, namespace_of, uid_of
 from atoll.client.protocol import Client, is_conflict, is_not_found
 from atoll.client.recorder import Recorder
 from atoll.client.resources import NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, STORAGE_CLASSES
@@ -175,17 +175,12 @@ class Scheduler:
         now = timestamp_seconds(self._clock())
         since = old["lastTransitionTime"] if old is not None and old["status"] == "False" and old.get("lastTransitionTime") else now
         made = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message, "lastTransitionTime": since}
-        changed = copy_of(latest)
-        status = changed.setdefault("status", {})
-        status["conditions"] = [*(each for each in status.get("conditions") or () if each["type"] != "PodScheduled"), made]
-        if nominated is not None:
-            status["nominatedNodeName"] = nominated
-        await self._client.update(PODS, changed, subresource="status")
+        await self._patch_status(pod, made, {} if nominated is None else {"nominatedNodeName": nominated})
 
     async def _preempt(self, pod: Object, victim: Object, node: str) -> None:
         self._recorder.event(victim, PODS, "Normal", "Preempted", f"Preempted by pod {uid_of(pod)} on node {node}")
         try:
-            await self._mark_disrupted(self._pods.get(key_of(victim)) or victim)
+            await self._mark_disrupted(victim)
             await self._client.delete(PODS, name_of(victim), namespace_of(victim), uid=uid_of(victim))
         except (AtollError, OSError) as error:  # the next attempt looks for victims anew
             if not is_not_found(error):
@@ -194,7 +189,6 @@ class Scheduler:
             logger.exception("preempting %s", key_of(victim))
 
     async def _mark_disrupted(self, victim: Object) -> None:
-        marked = copy_of(victim)
         disruption = {
             "type": "DisruptionTarget",
             "status": "True",
@@ -202,9 +196,12 @@ class Scheduler:
             "message": f"{self._name}: preempting to accommodate a higher priority pod",
             "lastTransitionTime": timestamp_seconds(self._clock()),
         }
-        status = marked.setdefault("status", {})
-        status["conditions"] = [*(each for each in status.get("conditions") or () if each["type"] != "DisruptionTarget"), disruption]
-        await self._client.update(PODS, marked, subresource="status")
+        await self._patch_status(victim, disruption, {})
+
+    async def _patch_status(self, pod: Object, condition: Object, fields: Object) -> None:
+        """As a patch, which meets no conflict with what the kubelet writes at the same time."""
+        patch = {"metadata": {"uid": uid_of(pod)}, "status": {"conditions": [condition], **fields}}
+        await self._client.patch(PODS, name_of(pod), patch, namespace_of(pod), kind="strategic", subresource="status")
 
     # Watch events
 

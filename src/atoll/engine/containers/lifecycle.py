@@ -48,7 +48,10 @@ class Lifecycle:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closing = False
         self._is_writing_later = False
-        services.runtime.on_exit.append(self._on_exit)
+
+    def listen(self) -> None:
+        """Hear of exits from now on: once it is known what runs."""
+        self._services.runtime.on_exit.append(self._on_exit)
 
     # start --------------------------------------------------------------------------------------------------------------------------
 
@@ -181,8 +184,8 @@ class Lifecycle:
         """What follows the end of the main process: row, network, event, who waits; then restart, removal or rest."""
         services = self._services
         async with container.lock:
-            if not container.is_up:
-                return  # recovery was there first
+            if not container.is_up or status.finished_ns == container.record.finished_ns:
+                return  # recovery was there first; the next run may be under way already
             health.end(container)
             again = self._settle_end(container, status)
             try:

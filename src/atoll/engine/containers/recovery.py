@@ -30,8 +30,11 @@ log = logging.getLogger(__name__)
 LOST_EXIT = 255  # the exit of a container that ended unseen, with its keeper or its machine (Docker reports the same)
 
 
-async def recover(services: Services, lifecycle: Lifecycle) -> None:
-    """To be called once, before the first request."""
+async def recover(services: Services, lifecycle: Lifecycle) -> int:
+    """To be called once, before the first request. How many keepers had been lost when the one of now was asked what it has."""
+    early: list[ExitStatus] = []
+    services.runtime.on_exit.append(early.append)
+    losses = services.runtime.losses
     states = {state.id: state for state in await services.runtime.list()}
     alive = [container.id for container in services.registry if _is_alive(states.get(container.id))]
     await services.networks.start(alive)
@@ -39,6 +42,12 @@ async def recover(services: Services, lifecycle: Lifecycle) -> None:
     for container in services.registry:
         if await _recover(services, lifecycle, container, states.get(container.id)):
             due.add(container.id)
+    services.runtime.on_exit.remove(early.append)
+    lifecycle.listen()
+    for status in early:  # of what was alive in the list, perhaps
+        ended = services.registry.find(status.id)
+        if ended is not None and status.exec_id is None:
+            await _end(lifecycle, ended, status)
     for state in states.values():
         if services.registry.find(state.id) is None:
             await _end_stray(services, state)
@@ -50,18 +59,20 @@ async def recover(services: Services, lifecycle: Lifecycle) -> None:
             await remove(services, container, volumes=True)
     starts = [_start(lifecycle, container) for container in services.registry if _should_start(container, due)]
     await asyncio.gather(*starts)
+    return losses
 
 
-async def watch_keeper(services: Services, lifecycle: Lifecycle, on_list: Callable[[Mapping[str, RuntimeState]], None]) -> None:
+async def watch_keeper(
+    services: Services, lifecycle: Lifecycle, losses: int, on_list: Callable[[Mapping[str, RuntimeState]], None]
+) -> None:
     """Runs until cancelled. When the keeper is lost, its successor is asked what it has taken over, and what it has not has ended.
 
-    `on_list` is told what it has, too.
+    `losses` are those after which `recover` has asked; `on_list` is told what it has, too.
     """
     while True:
-        async for _ in services.runtime.events():
-            pass  # exits reach the lifecycle by its callback; here only the end of the stream counts
+        await services.runtime.lost(losses)
         log.warning("the keeper went away")
-        states = await _reconnected(services)
+        losses, states = await _reconnected(services)
         on_list(states)
         # All at once: who starts while one of them is dealt with is not in the list, and alive.
         gone = [(container, container.record.pid) for container in services.registry if _has_gone(container, states)]
@@ -75,14 +86,15 @@ def _has_gone(container: Container, states: Mapping[str, RuntimeState]) -> bool:
     return container.is_up and not _is_alive(states.get(container.id))
 
 
-async def _reconnected(services: Services) -> dict[str, RuntimeState]:
-    """What the keeper, or its successor, has; asked until it answers."""
+async def _reconnected(services: Services) -> tuple[int, dict[str, RuntimeState]]:
+    """What the keeper, or its successor, has, asked until it answers; and how many had been lost before it was asked."""
     wait = RECONNECT_S
     while True:
         await asyncio.sleep(wait)
         try:
             await services.runtime.connect()
-            return {state.id: state for state in await services.runtime.list()}
+            losses = services.runtime.losses
+            return losses, {state.id: state for state in await services.runtime.list()}
         except (AtollError, OSError) as error:
             log.warning("the keeper cannot be reached: %s", error)
             wait = min(2 * wait, RECONNECT_MAX_S)
