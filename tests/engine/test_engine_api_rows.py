@@ -197,3 +197,8 @@ def test_rows(client, rows):
 def test_what_a_prune_of_the_build_cache_spares(sizes, oldest_kept):
     rows = [{"LastUsedAt": f"1970-01-01T00:00:{second}Z", "Size": second} for second in (20, 10, 30)]
     assert unused_since(rows, **{"reserved": 0, "maximum": 0, "minimum_free": 0, "free": 100, **sizes}) == oldest_kept
+
+
+def test_a_prune_without_sizes_spares_nothing_that_has_no_size():
+    rows = [{"LastUsedAt": "1970-01-01T00:00:20Z", "Size": 0}, {"LastUsedAt": "1970-01-01T00:00:20Z", "Size": 5}]
+    assert unused_since(rows, reserved=0, maximum=0, minimum_free=0, free=100) is None

@@ -23,6 +23,8 @@ def unused_since(rows: Iterable[Mapping[str, Any]], *, reserved: int, maximum: i
     if minimum_free:
         left = min(left, total - max(0, minimum_free - free))
     left = max(left, reserved)
+    if not left:
+        return None  # not even what has no size: its moment would spare all of the same second
     oldest_kept = None
     for row in newest:
         left -= int(row["Size"])
