@@ -7,6 +7,8 @@ instructions                from one state to the next, with
   running, mounts, mounting, cachemounts (RUN) and copystep, copying, modes, newlayer (COPY, ADD)
 context, sources, ignore    trees that files are taken from     remote, git         what is fetched
 keptcontexts, wanted        what a client need not send again, or at all
+trail, cacheconfig, cacheimport
+                            what a build came through, as other builders can have it, and what they give to this one
 client, contexts            what a build asks its client for    voices              how it is told, and to whom
 executor                    what a RUN step needs of the engine
 builder                     `await Builder(...).solve(client, options, narrator)`, behind two doors:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atoll.build import checks
 from atoll.build.arguments import CHECK, SYNTAX, Arguments
 from atoll.build.cache import Cache
+from atoll.build.cacheimport import CacheImport
 from atoll.build.cachemounts import CacheMounts
 from atoll.build.client import Client, NoSecrets, Secrets, whole
 from atoll.build.executor import Executor
@@ -79,8 +80,8 @@ class Builder:
         transcript.done(image.id, tags)
         return image
 
-    async def solve(self, client: Client, options: Options, narrator: Narrator) -> Built:
-        """The image of what CLIENT has.
+    async def solve(self, client: Client, options: Options, narrator: Narrator, imports: Sequence[CacheImport] = ()) -> Built:
+        """The image of what CLIENT has, steps taken from IMPORTS where the builder's own cache has them not.
 
         Cancelled, it stops its steps and leaves the cache sound. Raises DockerfileError, InvalidInput, NotFound, NotSupported, StepFailed,
         Unavailable.
@@ -93,7 +94,8 @@ class Builder:
                 checks.refuse(findings)
             client.expect(wanted_paths(plan, plan.needed(plan.target(options.target)), self._images))
             ignore = await client.ignore()
-            build = Build(self.workshop, options, arguments, file.escape, client, ignore, settings, arguments.epoch, time.time_ns())
+            now = time.time_ns()
+            build = Build(self.workshop, options, arguments, file.escape, client, ignore, settings, arguments.epoch, now, imports)
             return await self._solve(build, plan, narrator)
 
     async def check(self, client: Client, options: Options, narrator: Narrator) -> None:

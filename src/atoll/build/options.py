@@ -13,7 +13,7 @@ class Options:
 
     `remote` is where the context is fetched from, "" where the client sends it. `contexts` are named contexts: what stands for a stage or
     an image of that name. `uncached` are the stages that --no-cache-filter names. The image is as BuildKit makes it where `like_buildkit`
-    is set, as the classic builder does otherwise.
+    is set, as the classic builder does otherwise; with `inline_cache` its configuration tells other builders of its steps.
     """
 
     dockerfile: str = "Dockerfile"
@@ -31,3 +31,4 @@ class Options:
     quiet: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
     like_buildkit: bool = False
+    inline_cache: bool = False

@@ -6,11 +6,13 @@ import asyncio
 from dataclasses import dataclass, replace
 
 from atoll.build import contexts, state
+from atoll.build.cacheconfig import write_inline
 from atoll.build.instructions import at, perform
 from atoll.build.parser import parse_trigger
 from atoll.build.plan import Plan
 from atoll.build.state import SCRATCH, State
 from atoll.build.syntax import Instruction, Stage
+from atoll.build.trail import Trail
 from atoll.build.voices import Narrator, Part, Voice
 from atoll.build.words import Expander
 from atoll.build.work import Build, Root, Site
@@ -20,10 +22,12 @@ from atoll.images import Image, Platform
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a build has come to; `is_new` where no image was the same before."""
+    """What a build has come to; `is_new` where no image was the same before. `key` is that of its last state, on the `trail`."""
 
     image: Image
     is_new: bool
+    key: str
+    trail: Trail
 
 
 class Solver:
@@ -160,12 +164,15 @@ class Solver:
 
     def _image(self, done: State) -> Built:
         images, tags = self._build.shop.images, self._build.options.tags
+        trail = self._build.trail
         if done.image is None or self._build.options.like_buildkit:  # with BuildKit a configuration is always its own
+            if self._build.options.inline_cache:
+                done = replace(done, inline_cache=write_inline(trail.leading_to(done.key), done.layers))
             is_new = images.find(done.image_id) is None
-            return Built(images.create_image(done.document, done.layers, tags=tags), is_new)
+            return Built(images.create_image(done.document, done.layers, tags=tags), is_new, done.key, trail)
         for tag in tags:
             images.tag(done.image.id, tag)
-        return Built(done.image, is_new=False)
+        return Built(done.image, is_new=False, key=done.key, trail=trail)
 
 
 def check_platform(platform: str, ours: str) -> None:

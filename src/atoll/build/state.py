@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from atoll.build.cache import key_of
+from atoll.build.cacheconfig import INLINE
 from atoll.build.config import DEFAULT_PATH, Config, environment
 from atoll.images import Image, Layer
 from atoll.images.catalog import new_config
@@ -20,7 +21,8 @@ SHORT = 12
 class State:
     """`key` stands for all of it. `image` is set while the state is an image that was not built on; `is_fresh` asks for steps anew.
 
-    `asked` are the names that ARGs have declared, in order, whether or not they have a value in `arguments`.
+    `asked` are the names that ARGs have declared, in order, whether or not they have a value in `arguments`. `inline_cache` is a field of
+    the configuration, for the next builder (cacheconfig).
     """
 
     key: str
@@ -34,6 +36,7 @@ class State:
     asked: tuple[str, ...] = ()
     has_own_cmd: bool = False
     is_fresh: bool = False
+    inline_cache: str = ""
 
     @property
     def chain(self) -> str | None:
@@ -56,8 +59,8 @@ class State:
     @property
     def document(self) -> dict[str, Any]:
         """The image configuration this would be, less what the store adds."""
-        author = {"author": self.author} if self.author else {}
-        return {**author, "created": self.created, "config": self.config, "history": list(self.history)}
+        extra = {name: value for name, value in (("author", self.author), (INLINE, self.inline_cache)) if value}
+        return {**extra, "created": self.created, "config": self.config, "history": list(self.history)}
 
     @property
     def image_id(self) -> str:

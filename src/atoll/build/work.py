@@ -16,6 +16,7 @@ from atoll import units
 from atoll.build import checks
 from atoll.build.arguments import Arguments
 from atoll.build.cache import Cache, Entry, key_of
+from atoll.build.cacheimport import CacheImport
 from atoll.build.cachemounts import CacheMounts
 from atoll.build.client import Client
 from atoll.build.executor import Executor
@@ -27,6 +28,7 @@ from atoll.build.options import Options
 from atoll.build.sources import LeaveOut, Source, Tree, merged_tree
 from atoll.build.state import State
 from atoll.build.syntax import Instruction
+from atoll.build.trail import Passed, Trail
 from atoll.build.voices import Voice
 from atoll.build.words import Expander
 from atoll.errors import AtollError
@@ -82,6 +84,8 @@ class Build:
     checks: checks.Settings
     epoch: int | None
     begun_ns: int
+    imports: Sequence[CacheImport] = ()
+    trail: Trail = field(default_factory=Trail)
     done: set[str] = field(default_factory=set)  # keys this build has come through
     made: set[str] = field(default_factory=set)  # and those whose layers it made, or has tried to
 
@@ -115,7 +119,9 @@ class Build:
         cache = self.shop.cache
         key = key_of(state.key, what, self.epoch)
         async with cache.turn(key):
-            entry = cache.find(key) if key in self.done or not (self.options.no_cache or state.is_fresh) else None
+            entry = None
+            if key in self.done or not (self.options.no_cache or state.is_fresh):
+                entry = cache.find(key) or await self._imported(key, state)
             if entry is not None:
                 voice.cached()
             else:
@@ -126,7 +132,18 @@ class Build:
                 chain, size = (layer.chain_id, layer.size) if layer else (None, 0)
                 entry = cache.add(key, str(instruction), self.now, chain, size)
         self.done.add(key)
+        self.trail.add(Passed(entry, state.key, str(instruction)))
         return entry, self.shop.images.snapshots.get(entry.chain) if entry.chain else None
+
+    async def _imported(self, key: str, state: State) -> Entry | None:
+        """The step as another builder has done it, from now on in the cache here."""
+        for one in self.imports:
+            self.made.add(key)  # layers that came without their step are to be collected
+            found = await one.find(key, state.chain)
+            if found is not None:
+                chain, size = (found.layer.chain_id, found.layer.size) if found.layer else (None, 0)
+                return self.shop.cache.add(key, found.instruction, found.created, chain, size)
+        return None
 
     async def commit(self, directory: Path, state: State, ignore: Sequence[str] = ()) -> Layer:
         """DIRECTORY, which is taken, as the layer above STATE."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from atoll.images.blobs import Blobs
-from atoll.images.compression import decompress
+from atoll.images.compression import compress, decompress
 from atoll.images.database import Database
-from atoll.images.model import Descriptor, Layer
+from atoll.images.model import DOCKER_LAYER_GZIP, OCI_LAYER, Descriptor, Layer
 from atoll.images.snapshots import Snapshots
+
+GZIP_LAYER = f"{OCI_LAYER}+gzip"
 
 
 class LayerTars:
@@ -30,8 +32,28 @@ class LayerTars:
         assert row is not None, "an image's layers are always there"
         return row.tar_size
 
+    def packed(self, layer: Layer) -> Descriptor:
+        """A compressed blob of the layer that is here, made where there is none. Blocks. Hold the store's content meanwhile."""
+        found = (as_oci(blob) for blob in self.at_hand(layer) if blob.media_type != OCI_LAYER)
+        return next(found, None) or self.compress(layer)
+
+    def compress(self, layer: Layer) -> Descriptor:
+        """The layer as a new gzip blob, which the next collection takes away; its digest stays known, for a push to ask for. Blocks."""
+        with self._blobs.writer() as writer:
+            for chunk in compress(self.plain(layer)):
+                writer.write(chunk)
+            size = writer.size
+            blob = Descriptor(GZIP_LAYER, writer.commit(), size)
+        self._database.add_layer_blob(layer.diff_id, blob)
+        return blob
+
     def plain(self, layer: Layer) -> Iterator[bytes]:
         """The plain tar, whose digest is the layer's diff id. Blocks."""
         for blob in self.at_hand(layer):
             return decompress(self._blobs.chunks(blob.digest))
         return self._snapshots.tar(layer)
+
+
+def as_oci(blob: Descriptor) -> Descriptor:
+    """The same under OCI's name, where Docker's is another."""
+    return Descriptor(GZIP_LAYER, blob.digest, blob.size) if blob.media_type == DOCKER_LAYER_GZIP else blob

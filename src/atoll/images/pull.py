@@ -7,8 +7,9 @@ chain id, which the configuration tells before any layer is asked for.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from atoll.errors import DigestMismatch, InvalidInput, NotFound, Unauthenticated, Unavailable
 from atoll.images.blobs import Blobs, BlobWriter
@@ -17,7 +18,7 @@ from atoll.images.database import Database
 from atoll.images.manifest import DEPTH_MAX, INDEXES, Manifest, choose, document, media_type, parse_index, parse_manifest
 from atoll.images.model import Descriptor, Layer, Platform, Progress, chain_id
 from atoll.images.reference import Reference
-from atoll.images.registry import Fetched, Registry
+from atoll.images.registry import Fetched
 from atoll.images.snapshots import Snapshots
 from atoll.images.threads import to_its_end
 
@@ -27,10 +28,19 @@ REPORT_S = 0.1  # between two progress messages of one layer
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """`digest` is what the name pointed to: of the index, where there is one."""
+    """`digest` is what the name pointed to: of the index, where there is one; `blobs` are those of the image."""
 
     image_id: str
     digest: str
+    blobs: tuple[Descriptor, ...]
+
+
+class Source(Protocol):
+    """Where images come from: a registry, or what answers like one. Raises what Registry does."""
+
+    async def manifest(self, tag_or_digest: str) -> Fetched: ...
+    async def document(self, pointer: Descriptor) -> bytes: ...
+    async def fetch_blob(self, blob: Descriptor, writer: BlobWriter, progress: Callable[[int], None]) -> None: ...
 
 
 class _Arriving:
@@ -51,7 +61,7 @@ class Puller:
     """One pull of one reference."""
 
     def __init__(
-        self, database: Database, blobs: Blobs, snapshots: Snapshots, catalog: Catalog, registry: Registry, progress: Progress
+        self, database: Database, blobs: Blobs, snapshots: Snapshots, catalog: Catalog, registry: Source, progress: Progress
     ) -> None:
         self._database = database
         self._blobs = blobs
@@ -70,12 +80,10 @@ class Puller:
         diff_ids: list[str] = parse_config(config)["rootfs"]["diff_ids"]
         if len(diff_ids) != len(manifest.layers):
             raise InvalidInput(f"{reference.familiar} is no container image: {len(manifest.layers)} layers, {len(diff_ids)} diff ids")
-        layers = await self._layers(manifest.layers, diff_ids)
+        layers = await self.layers(manifest.layers, diff_ids)
         self._blobs.add(fetched.data)
         image_id = self._catalog.add(config, layers, manifest=fetched.descriptor)
-        for blob in (manifest.config, *manifest.layers):
-            self._database.add_source(blob.digest, reference.name)
-        return Pulled(image_id, top.descriptor.digest)
+        return Pulled(image_id, top.descriptor.digest, (manifest.config, *manifest.layers))
 
     async def _top(self, reference: Reference, wanted: str) -> Fetched:
         try:
@@ -104,8 +112,8 @@ class Puller:
             fetched = await self._registry.manifest(choose(parse_index(value), platform, reference.familiar).digest)
         raise InvalidInput(f"{reference.familiar} nests its indexes too deeply")
 
-    async def _layers(self, blobs: tuple[Descriptor, ...], diff_ids: list[str]) -> list[Layer]:
-        """Unpacked layers, bottom up."""
+    async def layers(self, blobs: Sequence[Descriptor], diff_ids: Sequence[str]) -> list[Layer]:
+        """Unpacked layers, bottom up, from the lowest of a stack. Raises DigestMismatch, InvalidInput, Unavailable."""
         chains: list[str] = []
         for diff_id in diff_ids:
             chains.append(chain_id(chains[-1] if chains else None, diff_id))

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from atoll.errors import NotFound
 from atoll.images.blobs import Blobs
 from atoll.images.bridge import produce
-from atoll.images.compression import compress
 from atoll.images.database import Database
-from atoll.images.layertar import LayerTars
+from atoll.images.layertar import LayerTars, as_oci
 from atoll.images.manifest import document, new_manifest, parse_manifest
-from atoll.images.model import DOCKER_LAYER_GZIP, OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Image, Layer, Progress, sha256
+from atoll.images.model import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, Descriptor, Image, Layer, Progress, sha256
 from atoll.images.pull import PARALLEL, REPORT_S, short
 from atoll.images.reference import Reference, parse_canonical
 from atoll.images.registry import Registry
-
-GZIP_LAYER = f"{OCI_LAYER}+gzip"
-_OCI_TYPES = {DOCKER_LAYER_GZIP: GZIP_LAYER, OCI_LAYER: OCI_LAYER, GZIP_LAYER: GZIP_LAYER, f"{OCI_LAYER}+zstd": f"{OCI_LAYER}+zstd"}
 
 
 class Pusher:
@@ -38,30 +34,42 @@ class Pusher:
 
     async def push(self, image: Image, target: Reference) -> Descriptor:
         """The manifest's descriptor. Raises Unauthenticated, Forbidden, Unavailable, RegistryError."""
-        for layer in image.layers:
-            self._progress({"status": "Preparing", "progressDetail": {}, "id": short(layer.diff_id)})
-        slots = asyncio.Semaphore(PARALLEL)
         original = self._original(image)
-        wanted = list(original[1]) if original else [None] * len(image.layers)
-        async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(self._layer(layer, blob, target, slots), name=f"push {layer.diff_id}")
-                for layer, blob in zip(image.layers, wanted, strict=True)
-            ]
-        layers = [task.result() for task in tasks]
+        layers = await self.layers(image.layers, target, original[1] if original else ())
         config = self._blobs.read(image.id)
         pointer = Descriptor(OCI_CONFIG, image.id, len(config))
-        if not await self._registry.has_blob(pointer.digest):
-            await self._registry.put_blob(pointer, lambda: _once(config), lambda _: None)
+        await self.document(pointer, config)
         if original:
             manifest, data = original[0], self._blobs.read(original[0].digest)
         else:
             data = new_manifest(pointer, layers)
             manifest = Descriptor(OCI_MANIFEST, sha256(data), len(data))
-        await self._registry.put_manifest(target.tag or manifest.digest, manifest.media_type, data)
+        await self.manifest(target, manifest, data)
         for blob in (pointer, *layers):
             self._database.add_source(blob.digest, target.name)
         return manifest
+
+    async def layers(self, layers: Sequence[Layer], target: Reference, wanted: Sequence[Descriptor] = ()) -> list[Descriptor]:
+        """The blobs the repository has them as, in order: those WANTED, where given."""
+        for layer in layers:
+            self._progress({"status": "Preparing", "progressDetail": {}, "id": short(layer.diff_id)})
+        slots = asyncio.Semaphore(PARALLEL)
+        forms: Sequence[Descriptor | None] = wanted or [None] * len(layers)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(self._layer(layer, blob, target, slots), name=f"push {layer.diff_id}")
+                for layer, blob in zip(layers, forms, strict=True)
+            ]
+        return [task.result() for task in tasks]
+
+    async def document(self, pointer: Descriptor, data: bytes) -> None:
+        """A small blob."""
+        if not await self._registry.has_blob(pointer.digest):
+            await self._registry.put_blob(pointer, lambda: _once(data), lambda _: None)
+
+    async def manifest(self, target: Reference, manifest: Descriptor, data: bytes) -> None:
+        """What makes the rest visible: last."""
+        await self._registry.put_manifest(target.tag or manifest.digest, manifest.media_type, data)
 
     def _original(self, image: Image) -> tuple[Descriptor, tuple[Descriptor, ...]] | None:
         """The manifest the image came with, where all it names is still here to be given."""
@@ -84,7 +92,7 @@ class Pusher:
         if slots.locked():
             self._progress({"status": "Waiting", "progressDetail": {}, "id": identifier})
         async with slots:
-            candidates = [wanted] if wanted else [_as_oci(blob) for blob in self._tars.known(layer) if blob.media_type != OCI_LAYER]
+            candidates = [wanted] if wanted else [as_oci(blob) for blob in self._tars.known(layer) if blob.media_type != OCI_LAYER]
             for blob in candidates:
                 if await self._registry.has_blob(blob.digest):
                     self._progress({"status": "Layer already exists", "progressDetail": {}, "id": identifier})
@@ -103,20 +111,10 @@ class Pusher:
     async def _upload(self, layer: Layer, candidates: list[Descriptor], identifier: str) -> Descriptor:
         blob = next((one for one in candidates if self._blobs.size(one.digest) is not None), None)
         if blob is None:
-            blob = await asyncio.to_thread(self._compress, layer)
+            blob = await asyncio.to_thread(self._tars.compress, layer)  # collected after the push
         digest = blob.digest
         await self._registry.put_blob(blob, lambda: produce(self._blobs.chunks(digest)), self._reporter(identifier, blob.size))
         self._progress({"status": "Pushed", "progressDetail": {}, "id": identifier})
-        return blob
-
-    def _compress(self, layer: Layer) -> Descriptor:
-        """The layer as a gzip blob, collected after the push; its digest stays known, for the next push to ask for. Blocks."""
-        with self._blobs.writer() as writer:
-            for chunk in compress(self._tars.plain(layer)):
-                writer.write(chunk)
-            size = writer.size
-            blob = Descriptor(GZIP_LAYER, writer.commit(), size)
-        self._database.add_layer_blob(layer.diff_id, blob)
         return blob
 
     def _reporter(self, identifier: str, total: int) -> Callable[[int], None]:
@@ -134,7 +132,3 @@ class Pusher:
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
     yield data
-
-
-def _as_oci(blob: Descriptor) -> Descriptor:
-    return Descriptor(_OCI_TYPES.get(blob.media_type, blob.media_type), blob.digest, blob.size)

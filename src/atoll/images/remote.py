@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,8 @@ from atoll.images.collector import Collector
 from atoll.images.database import Database
 from atoll.images.layertar import LayerTars
 from atoll.images.manifest import INDEXES, document, media_type, parse_index, parse_manifest
-from atoll.images.model import Descriptor, Image, Platform, Progress
-from atoll.images.pull import Pulled, Puller, first_cause
+from atoll.images.model import Descriptor, Image, Layer, Platform, Progress
+from atoll.images.pull import Pulled, Puller, Source, first_cause
 from atoll.images.push import Pusher
 from atoll.images.reference import Reference, parse
 from atoll.images.registry import Registry, check_login
@@ -70,12 +71,32 @@ class Remote:
     async def _fetch(self, registry: Registry, name: Reference, platform: Platform, progress: Progress) -> Pulled:
         try:
             async with registry:
-                puller = Puller(self._database, self._blobs, self._snapshots, self._catalog, registry, progress)
-                return await puller.pull(name, platform)
+                pulled = await self._puller(registry, progress).pull(name, platform)
+            for blob in pulled.blobs:
+                self._database.add_source(blob.digest, name.name)
+            return pulled
         except BaseExceptionGroup as group:
             raise first_cause(group) from group
         finally:
             self._collector.collect()  # when nothing is at work any more: layers of a pull that failed
+
+    def _puller(self, source: Source, progress: Progress) -> Puller:
+        return Puller(self._database, self._blobs, self._snapshots, self._catalog, source, progress)
+
+    def registry(self, name: Reference, credentials: Credentials) -> Registry:
+        """To read from; a context manager."""
+        return Registry(name, credentials, self._settings)
+
+    async def fetch_image(self, source: Source, name: Reference, platform: Platform, progress: Progress) -> Image:
+        """What SOURCE has as NAME, which gets no name here: hold it meanwhile (`working`). Raises what `pull` does."""
+        return self._catalog.by_id((await self._puller(source, progress).pull(name, platform)).image_id)
+
+    async def fetch_layers(self, source: Source, blobs: Sequence[Descriptor], diff_ids: Sequence[str], progress: Progress) -> list[Layer]:
+        """A stack of layers, from the lowest up; those that are here already are not asked for. Hold them meanwhile (`working`).
+
+        Raises NotFound, DigestMismatch, InvalidInput, Unavailable.
+        """
+        return await self._puller(source, progress).layers(blobs, diff_ids)
 
     async def push(self, text: str, credentials: Credentials, progress: Progress) -> Descriptor:
         name = parse(text)
@@ -87,18 +108,25 @@ class Remote:
             image = self._catalog.resolve(str(name))
         except NotFound:
             raise NotFound(f"An image does not exist locally with the tag: {name.familiar_name}") from None
+        async with self.pushing(name, credentials, progress) as pusher:
+            pushed = await pusher.push(image, name)
+        self._catalog.tag(image.id, name.with_digest(pushed.digest))
+        progress({"status": f"{name.tag}: digest: {pushed.digest} size: {pushed.size}"})
+        progress({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": pushed.digest, "Size": pushed.size}})
+        return pushed
+
+    @asynccontextmanager
+    async def pushing(self, name: Reference, credentials: Credentials, progress: Progress) -> AsyncIterator[Pusher]:
+        """Uploads to a repository. Raises Unauthenticated, Forbidden, Unavailable, RegistryError."""
         tars = LayerTars(self._database, self._blobs, self._snapshots)
         with room(), self._collector.working():
             try:
                 async with Registry(name, credentials, self._settings, push=True) as registry:
-                    pushed = await Pusher(self._database, self._blobs, tars, registry, progress).push(image, name)
+                    yield Pusher(self._database, self._blobs, tars, registry, progress)
             except BaseExceptionGroup as group:
                 raise first_cause(group) from group
-            self._catalog.tag(image.id, name.with_digest(pushed.digest))
-            self._collector.collect()  # what was compressed for the push: it can be made again
-        progress({"status": f"{name.tag}: digest: {pushed.digest} size: {pushed.size}"})
-        progress({"progressDetail": {}, "aux": {"Tag": name.tag, "Digest": pushed.digest, "Size": pushed.size}})
-        return pushed
+            finally:
+                self._collector.collect()  # what was compressed for the push: it can be made again
 
     async def describe(self, text: str, credentials: Credentials) -> dict[str, Any]:
         """{"Descriptor": {...}, "Platforms": [{"os", "architecture", "variant"}]} of what a name points to in its registry."""

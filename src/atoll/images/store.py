@@ -42,7 +42,8 @@ from atoll.units import timestamp
 class ImageStore:
     """The images of one instance. `open()` before use, `close()` after.
 
-    `snapshots` has the layers, `leases` the holds on layers no image has, `blobs` content by digest.
+    `snapshots` has the layers, `leases` the holds on layers no image has, `blobs` content by digest, `tars` layers packed; `remote` is its
+    side of registries.
     """
 
     def __init__(
@@ -64,10 +65,10 @@ class ImageStore:
         self.snapshots = Snapshots(self._root / "l", scratch, self._database)
         self.leases = Leases(self._database, self.snapshots)
         self._durability = Durability(self._root, self._database, self.blobs, self.snapshots)
-        self._tars = LayerTars(self._database, self.blobs, self.snapshots)
+        self.tars = LayerTars(self._database, self.blobs, self.snapshots)
         self._catalog = Catalog(self._database, self.blobs, self.snapshots, clock)
         self._collector = Collector(self._database, self.blobs, self.snapshots, scratch, users)
-        self._remote = Remote(
+        self.remote = Remote(
             self._database,
             self.blobs,
             self.snapshots,
@@ -77,8 +78,8 @@ class ImageStore:
             settings or RegistrySettings.from_environment(),
         )
         usage = Usage(self._root, self.snapshots.directory)
-        self._census = Census(self._database, self.blobs, self.snapshots, self._catalog, self._tars, usage, users, clock)
-        self._saver = Saver(self._catalog, self.blobs, self._tars)
+        self._census = Census(self._database, self.blobs, self.snapshots, self._catalog, self.tars, usage, users, clock)
+        self._saver = Saver(self._catalog, self.blobs, self.tars)
         self._remover = Remover(self._database, self._catalog, self._collector, users)
 
     def open(self) -> None:
@@ -351,7 +352,7 @@ class ImageStore:
         """
         before = self.find(reference)
         try:
-            image = await self._remote.pull(reference, Credentials.from_auth(auth), platform or Platform.of_host(), progress)
+            image = await self.remote.pull(reference, Credentials.from_auth(auth), platform or Platform.of_host(), progress)
         except Unavailable as error:
             builtin = await self.ensure_builtin(reference) if platform is None else None
             if builtin is None:
@@ -369,12 +370,12 @@ class ImageStore:
 
         Raises NotFound, Unauthenticated, Forbidden, Unavailable.
         """
-        return await self._remote.push(reference, Credentials.from_auth(auth), progress)
+        return await self.remote.push(reference, Credentials.from_auth(auth), progress)
 
     async def describe(self, reference: str, *, auth: dict[str, Any] | None = None) -> dict[str, Any]:
         """GET /distribution/{name}/json: what the registry has under a name, without pulling it."""
-        return await self._remote.describe(reference, Credentials.from_auth(auth))
+        return await self.remote.describe(reference, Credentials.from_auth(auth))
 
     async def login(self, auth: dict[str, Any]) -> dict[str, str]:
         """POST /auth: asks the registry of auth["serveraddress"] whether it knows us. Raises Unauthenticated, Unavailable."""
-        return await self._remote.login(auth)
+        return await self.remote.login(auth)

@@ -221,7 +221,6 @@ def test_errors_point_into_the_file(buildx, tmp_path, dockerfile, message, marke
         (("-o", "type=oci,tar=false,dest=x"), "tar=false is not supported"),
         (("--build-arg", "BUILDKIT_SYNTAX=evil/frontend"), "the frontend image evil/frontend is not supported"),
         (("--build-context", "busybox=oci-layout:///nowhere"), ""),
-        (("--cache-to", "type=local,dest=cache"), "cache export to type=local,dest=cache is not supported"),
         (("--sbom", "true"), "Attestations are not supported"),
     ],
 )
@@ -229,13 +228,6 @@ def test_what_is_not_supported_says_so(buildx, tmp_path, flags, message):
     done = buildx("build", *flags, str(context(tmp_path / "c", "FROM busybox\n")), check=False, cwd=tmp_path)
     assert done.returncode == 1
     assert message in done.stderr
-
-
-def test_caches_elsewhere_are_told_of(buildx, tmp_path):
-    place = str(context(tmp_path / "c", "FROM busybox\nENV A=1\n"))
-    told = buildx("build", "--cache-to", "type=inline", "--cache-from", "type=registry,ref=localhost:1/x", place).stderr
-    assert "cache import from type=registry,ref=localhost:1/x is not supported" in told
-    assert "importing cache manifest from type=registry,ref=localhost:1/x" in told
 
 
 def test_what_steps_run_with(buildx, tmp_path):

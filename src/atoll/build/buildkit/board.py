@@ -27,6 +27,7 @@ SHOWN = frozenset({"RUN", "COPY", "ADD", "WORKDIR"})
 LOG_MAX = 2 << 20  # bytes of one step, as in the reference implementation
 BATCH_MAX = 1 << 20  # bytes of one answer
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+TRANSFERRED = frozenset({"Pull complete", "Download complete", "Already exists", "Pushed", "Layer already exists"})
 STATUS_S = 0.1  # between two words on the same transfer
 
 
@@ -169,6 +170,14 @@ class Vertex:
         now = messages.timestamp(time.time_ns())
         self._board.say("logs", messages.VertexLog(vertex=self.digest, timestamp=now, stream=stream, msg=data))
 
+    def transfer(self, message: dict[str, Any]) -> None:
+        """How far a push or a pull has come, as the Engine API has it."""
+        detail = message.get("progressDetail") or {}
+        status, name = message.get("status") or "", message.get("id") or ""
+        if status and name:
+            is_done = status in TRANSFERRED or status.startswith("Mounted")
+            self.status(f"{status.lower()} {name}", detail.get("current") or 0, detail.get("total") or 0, done=is_done)
+
     def status(self, name: str, current: int = 0, total: int = 0, *, done: bool = False) -> None:
         """How far a part of it has come."""
         now = time.time_ns()
@@ -245,12 +254,8 @@ class StageVoice:
         self._board.find(finding)
 
     def progress(self, message: dict[str, Any]) -> None:
-        vertex, detail = self._vertex, message.get("progressDetail") or {}
-        if vertex is None or not message.get("id") or not message.get("status"):
-            return
-        is_done = message["status"] in ("Pull complete", "Download complete", "Already exists")
-        current = detail.get("current") or 0
-        vertex.status(f"{message['id']} {message['status'].lower()}", current, detail.get("total") or 0, done=is_done)
+        if self._vertex is not None:
+            self._vertex.transfer(message)
 
     def fail(self, error: Exception) -> None:
         self._board.failed = self._now

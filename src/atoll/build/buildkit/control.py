@@ -10,7 +10,7 @@ from typing import Any
 
 from atoll.build.builder import Builder
 from atoll.build.buildkit import classic, messages, workers
-from atoll.build.buildkit.caches import check_exports, warn_imports
+from atoll.build.buildkit.cacheexport import export_caches, read_exports
 from atoll.build.buildkit.client import SessionSecrets
 from atoll.build.buildkit.export import CONFIG_DIGEST, STORED, export, exporters
 from atoll.build.buildkit.failures import as_rpc_error
@@ -99,7 +99,7 @@ class Control:
 
     async def _job(self, request: Any) -> Job:
         session = await self._sessions.get(request.Session)
-        return Job(request.Ref, session, self._builder, self._images, self.posted, self._run)
+        return Job(request.Ref, session, self._builder, self._images, self.posted, self._run, request.Cache)
 
     async def _solve(self, request: Any, _: Call) -> Any:
         return await self._solved(await self._job(request), request)
@@ -124,27 +124,29 @@ class Control:
         kept: set[str] = set()
         credentials.set(job.session.credentials_of)
         try:
-            check_exports(request.Cache.Exports, job.board)
-            warn_imports(request.Cache.Imports, job.board)
+            caches = read_exports(request.Cache.Exports, job.board)
             if request.Frontend:
                 result = await job.frontend(request.Frontend, request.FrontendAttrs, request.FrontendInputs)
             else:
                 result = await job.result()
-            image = job.image(result)
+            built = job.built(result)
             told: dict[str, str] = {}
-            for exporter in exporters(request) if image is not None else ():
-                assert image is not None
+            for exporter in exporters(request) if built is not None else ():
+                assert built is not None
+                image = built.image
                 told |= await export(exporter, image, self._images, job.session, job.board)
                 if exporter.kind in STORED:
                     kept.add(image.id)
                     self._told(image, str(next(iter(exporter.names), "")))
+            if built is not None:
+                told |= await export_caches(caches, built, self._images, job.session, job.board)
             return messages.SolveResponse(ExporterResponse=told)
         except RpcError:
             raise
         except AtollError as error:
             raise as_rpc_error(error, job.board) from error
         finally:
-            await job.forget(kept)
+            await job.end(kept)
 
     async def _status(self, call: Call) -> None:
         request = await call.receive(messages.StatusRequest)

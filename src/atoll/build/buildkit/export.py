@@ -93,16 +93,8 @@ async def _store(exporter: Exporter, image: Image, images: ImageStore, board: Bo
 
 async def _push(name: Reference, images: ImageStore, board: Board) -> str:
     with board.task(f"pushing {name} with docker") as vertex:
-
-        def progress(message: dict[str, Any]) -> None:
-            detail = message.get("progressDetail") or {}
-            status, name = message.get("status") or "", message.get("id") or ""
-            if status and name:
-                is_done = status in ("Pushed", "Layer already exists") or status.startswith("Mounted")
-                vertex.status(f"{status.lower()} {name}", detail.get("current", 0), detail.get("total", 0), done=is_done)
-
         auth = await credentials.get()(name.domain)
-        manifest = await images.push(str(name), auth=auth, progress=progress)
+        manifest = await images.push(str(name), auth=auth, progress=vertex.transfer)
     return manifest.digest
 
 

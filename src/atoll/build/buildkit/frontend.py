@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from atoll.build.arguments import INLINE_CACHE
 from atoll.build.options import Options
 from atoll.errors import InvalidInput, NotSupported
 
@@ -67,6 +68,7 @@ def read_options(attributes: Mapping[str, str]) -> Options:
         pull=attributes.get("image-resolve-mode") == PULL,
         limits=_limits(attributes),
         like_buildkit=True,
+        inline_cache=attributes.get(f"build-arg:{INLINE_CACHE}", "").lower() in ("1", "true"),
     )
 
 

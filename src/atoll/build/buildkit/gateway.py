@@ -51,7 +51,7 @@ class Gateway:
 
     async def _evaluate(self, request: Any, call: Call) -> Any:
         """What Solve has answered is done already."""
-        (await self._job(call)).image(messages.Result(ref=messages.Ref(id=request.Ref)))
+        (await self._job(call)).built(messages.Result(ref=messages.Ref(id=request.Ref)))
         return messages.EvaluateResponse()
 
     async def _return(self, request: Any, call: Call) -> Any:

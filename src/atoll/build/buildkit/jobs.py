@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from atoll.build import executor
 from atoll.build.builder import Builder
 from atoll.build.buildkit import lint, messages
 from atoll.build.buildkit.board import Board
+from atoll.build.buildkit.cacheexport import INLINE
+from atoll.build.buildkit.caches import open_imports
 from atoll.build.buildkit.client import SessionClient
 from atoll.build.buildkit.failures import as_rpc_error
 from atoll.build.buildkit.frontend import Request, read_request
@@ -26,18 +29,19 @@ from atoll.build.buildkit.grpc import Code, RpcError
 from atoll.build.buildkit.references import definition, with_inputs
 from atoll.build.buildkit.sessions import Session
 from atoll.build.buildkit.upload import Posted
+from atoll.build.cacheimport import CacheImport
 from atoll.build.solver import Built
 from atoll.errors import AtollError, NotFound, NotSupported
-from atoll.images import Image, ImageStore
+from atoll.images import ImageStore
 
 KEPT_S = 10.0  # how long a build that is over may still be asked for its status
 WAIT_S = 5.0  # and for how long before it has begun
 
 
 class Job:
-    """One. RUN is for sockets."""
+    """One. RUN is for sockets, CACHE the CacheOptions of the Solve."""
 
-    def __init__(self, ref: str, session: Session, builder: Builder, images: ImageStore, posted: Posted, run: Path) -> None:
+    def __init__(self, ref: str, session: Session, builder: Builder, images: ImageStore, posted: Posted, run: Path, cache: Any) -> None:
         self.ref = ref
         self.session = session
         self.board = Board(ref)
@@ -47,6 +51,10 @@ class Job:
         self._run = run
         self._returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._built: dict[str, Built] = {}
+        self._cache = cache
+        self._imports: list[CacheImport] | None = None
+        self._importing = asyncio.Lock()
+        self._stack = AsyncExitStack()
 
     async def frontend(self, name: str, attributes: Mapping[str, str], inputs: Mapping[str, Any]) -> Any:
         """Runs one to its result: an image of this job's, or the answer of a subrequest. Raises RpcError."""
@@ -57,13 +65,22 @@ class Job:
             async with SessionClient(self.session, request, self.board, self._posted, shop, self._run) as client:
                 if request.subrequest:
                     return await self._answer(request, client)
-                built = await self._builder.solve(client, request.options, self.board)
+                inline = request.options.inline_cache or any(one.Type == INLINE for one in self._cache.Exports)
+                options = replace(request.options, inline_cache=inline)
+                built = await self._builder.solve(client, options, self.board, await self._imported())
         except AtollError as error:
             raise as_rpc_error(error, self.board) from error
         reference = f"{self.ref}/{len(self._built)}"
         self._built[reference] = built
         named = messages.Ref(**{"id": reference, "def": definition(built.image)})
         return messages.Result(ref=named, metadata={"containerimage.config": orjson.dumps(built.image.config)})
+
+    async def _imported(self) -> list[CacheImport]:
+        """Opened once, however often the client's frontend asks for a build."""
+        async with self._importing:
+            if self._imports is None:
+                self._imports = await open_imports(self._cache.Imports, self.images, self.session, self.board, self._stack)
+        return self._imports
 
     async def _answer(self, request: Request, client: SessionClient) -> Any:
         if request.subrequest != lint.SUBREQUEST:
@@ -85,17 +102,18 @@ class Job:
         """What the client's frontend returns."""
         return await self._returned
 
-    def image(self, result: Any) -> Image | None:
-        """The image RESULT stands for, None where it stands for none. Raises NotFound."""
+    def built(self, result: Any) -> Built | None:
+        """What RESULT stands for, None where it stands for no image. Raises NotFound."""
         if not result.ref.id:
             return None
         try:
-            return self._built[result.ref.id].image
+            return self._built[result.ref.id]
         except KeyError:
             raise NotFound(f"no such reference: {result.ref.id}") from None
 
-    async def forget(self, kept: set[str]) -> None:
+    async def end(self, kept: set[str]) -> None:
         """Removes the images that this job made, that are not in KEPT, and that nobody has named."""
+        await self._stack.aclose()
         for built in self._built.values():
             image = self.images.find(built.image.id)
             if built.is_new and image is not None and image.id not in kept and not image.repo_tags:
