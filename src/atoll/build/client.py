@@ -16,7 +16,9 @@ from atoll.build.ignore import Ignore
 from atoll.build.options import Options
 from atoll.build.sources import Tree
 from atoll.errors import NotFound, NotSupported
+from atoll.images import Image, Progress
 
+ONE_CONTEXT = "this way of building has but one context"
 SOCKET = "agent"  # the name of an agent's socket in its directory
 
 
@@ -58,6 +60,10 @@ class Client(Protocol):
         """A named context that lies with the client. Raises NotFound."""
         ...
 
+    async def image(self, address: str, name: str, progress: Progress) -> Image:
+        """The image at ADDRESS, in an OCI layout that lies with the client; NAME is the context's. Raises NotFound, InvalidInput."""
+        ...
+
 
 class NoSecrets:
     """Of a client that opened no session."""
@@ -92,7 +98,10 @@ class WholeContext:
         return self._tree
 
     async def directory(self, name: str) -> Tree:
-        raise NotFound(f"the named context {name} is not there: this way of building has but one context")
+        raise NotFound(f"the named context {name} is not there: {ONE_CONTEXT}")
+
+    async def image(self, address: str, name: str, progress: Progress) -> Image:
+        raise NotFound(f"the named context {name} is not there: {ONE_CONTEXT}")
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from atoll.images import parse
 
 IMAGE = "docker-image://"
 LOCAL = "local:"
+LAYOUT = "oci-layout://"
 
 
 def find(name: str, contexts: Mapping[str, str]) -> str | None:
@@ -30,8 +31,17 @@ def local(name: str, contexts: Mapping[str, str]) -> str | None:
     return found.removeprefix(LOCAL) if found and found.startswith(LOCAL) else None
 
 
+def layout(name: str, contexts: Mapping[str, str]) -> str | None:
+    """The image in an OCI layout of the client's that NAME stands for, if it does: STORE[:TAG]@DIGEST, the store by the client's name."""
+    found = find(name, contexts)
+    return found.removeprefix(LAYOUT) if found and found.startswith(LAYOUT) else None
+
+
 def shown(name: str, contexts: Mapping[str, str]) -> str:
-    """How a stage that begins with NAME is told."""
+    """How a stage that begins with NAME is told. A layout's store has a new name each time, which says nothing."""
+    address = layout(name, contexts)
+    if address is not None:
+        return f"{LAYOUT}{name}@{address.partition('@')[2]}"
     return (find(name, contexts) or name).removeprefix(IMAGE)
 
 
@@ -44,4 +54,4 @@ def image(name: str, contexts: Mapping[str, str]) -> str:
         return found.removeprefix(IMAGE)
     if found.startswith(LOCAL):
         raise NotSupported(f"the named context {name} is a directory: it can be copied from and mounted, but no stage can begin with it")
-    raise NotSupported(f"the named context {name}={found} is not supported: name a directory or docker-image://IMAGE")
+    raise NotSupported(f"the named context {name}={found} is not supported: name a directory, docker-image://IMAGE or oci-layout://PATH")

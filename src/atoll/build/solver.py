@@ -135,11 +135,13 @@ class Solver:
 
     async def _base_image(self, reference: str, platform: str, voice: Voice) -> Image:
         """Fetched once for each build, whichever stages want it. Raises NotSupported for a named context that is no image."""
-        reference = contexts.image(reference, self._build.options.contexts)
+        address = contexts.layout(reference, self._build.options.contexts)
+        name, reference = reference, address or contexts.image(reference, self._build.options.contexts)
         check_platform(platform, self._build.arguments.platform["TARGETPLATFORM"])
         key = (reference, platform)
         if key not in self._images:
-            self._images[key] = asyncio.create_task(self._fetch(reference, platform, voice), name=f"image {reference} of a build")
+            fetch = self._fetch(reference, platform, voice) if address is None else self._build.client.image(address, name, voice.progress)
+            self._images[key] = asyncio.create_task(fetch, name=f"image {reference} of a build")
         return await asyncio.shield(self._images[key])
 
     async def _fetch(self, reference: str, platform: str, voice: Voice) -> Image:

@@ -36,6 +36,8 @@ def _may_have_triggers(plan: Plan, stage: Stage, images: ImageStore) -> bool:
     base = plan.bases[stage.index]
     if plan.base_stage(stage) is not None or base.lower() == SCRATCH:
         return False
+    if contexts.layout(base, plan.contexts) is not None:
+        return True
     image = images.find(contexts.shown(base, plan.contexts))
     return image is None or bool(image.runtime_config.get("OnBuild"))
 

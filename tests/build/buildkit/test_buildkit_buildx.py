@@ -132,6 +132,37 @@ def test_contexts_of_many_kinds(buildx, tmp_path):
     assert buildx.run("built", "ls", "/c") == "Dockerfile\n"
 
 
+def test_a_context_in_an_oci_layout(buildx, engine, tmp_path):
+    buildx("build", "-o", f"type=oci,name=base:1,dest={tmp_path}/l.tar", "-", given="FROM busybox\nENV A=laid\nRUN echo out > /laid\n")
+    layout = tmp_path / "layout"
+    with tarfile.open(tmp_path / "l.tar") as archive:
+        archive.extractall(layout, filter="data")
+    (manifest,) = json.loads((layout / "index.json").read_text())["manifests"]
+    images = engine.docker("images", "-aq", "--no-trunc").stdout
+    place = context(
+        tmp_path / "c",
+        "FROM base\nCOPY f /f\nRUN echo $A > /a\nFROM busybox\nCOPY --from=base /laid /l\n"
+        "RUN --mount=from=base,target=/m cat /m/laid\nCOPY --from=0 /a /f /\n",
+        {"f": "file"},
+    )
+    for address in (f"{layout}:1", f"{layout}@{manifest['digest']}"):
+        buildx("prune", "-f", "-a")
+        told = buildx("build", "-t", "laid", "--build-context", f"base=oci-layout://{address}", str(place)).stderr
+        assert f"FROM oci-layout://base@{manifest['digest']}" in told
+        assert buildx.run("laid", "cat", "/l", "/a", "/f") == "out\nlaid\nfile"
+        engine.docker("rmi", "laid")
+        assert engine.docker("images", "-aq", "--no-trunc").stdout == images
+    words = ("build", "--build-context", f"base=oci-layout://{layout}:1", str(place))
+    assert len(re.findall(r"^#\d+ CACHED$", buildx(*words).stderr, re.MULTILINE)) == 5
+    blob = layout / "blobs" / manifest["digest"].replace(":", "/")
+    (layer,) = [one["digest"] for one in json.loads(blob.read_text())["layers"]][-1:]
+    (layout / "blobs" / layer.replace(":", "/")).write_bytes(b"spoilt")
+    buildx("prune", "-f", "-a")
+    done = buildx(*words, check=False)
+    assert done.returncode == 1
+    assert layer in done.stderr
+
+
 def test_ignored_files_are_not_sent(buildx, tmp_path):
     place = context(
         tmp_path / "c",
@@ -220,7 +251,7 @@ def test_errors_point_into_the_file(buildx, tmp_path, dockerfile, message, marke
         (("--platform", "linux/s390x,linux/amd64"), "building for several platforms at once"),
         (("-o", "type=oci,tar=false,dest=x"), "tar=false is not supported"),
         (("--build-arg", "BUILDKIT_SYNTAX=evil/frontend"), "the frontend image evil/frontend is not supported"),
-        (("--build-context", "busybox=oci-layout:///nowhere"), ""),
+        (("--build-context", "busybox=oci-layout:///nowhere"), "no such file or directory"),
         (("--sbom", "true"), "Attestations are not supported"),
     ],
 )

@@ -14,18 +14,24 @@ from typing import Any, Self
 
 from atoll.build.arguments import EPOCH, KEEP_GIT
 from atoll.build.buildkit.board import Board, Vertex
+from atoll.build.buildkit.contentstore import ContentStore
 from atoll.build.buildkit.filesync import Seen, tar_of
 from atoll.build.buildkit.frontend import Request
 from atoll.build.buildkit.sessions import Session
 from atoll.build.buildkit.ssh import agent
 from atoll.build.buildkit.upload import POSTED, Posted, is_upload, pulled
 from atoll.build.context import IGNORE_FILE_MAX, fetched, leave_out_ignored, read_dockerfile, unpack_into, unpacked
+from atoll.build.contexts import LAYOUT
 from atoll.build.ignore import Ignore
 from atoll.build.sources import CONTEXT, Tree, directory_tree
 from atoll.build.work import Workshop
+from atoll.errors import InvalidInput
+from atoll.images import Image, Platform, Progress, Reference
+from atoll.images.reference import is_digest
 from atoll.images.threads import in_thread
 
 IGNORE_FILE = ".dockerignore"
+LAYOUTS = "oci:"  # what clients call the content store of a layout, the name they gave it behind it
 
 
 class SessionSecrets:
@@ -53,6 +59,8 @@ class SessionClient:
         self._posted = posted
         self._scratch = shop.scratch
         self._kept = shop.contexts
+        self._images = shop.images
+        self.fetched: list[Image] = []  # images that were not here before, and are wanted for this build alone
         self._stack = AsyncExitStack()
         self._loads: dict[str, asyncio.Task[Tree]] = {}
         self._own_ignore: bytes | None = None  # <Dockerfile>.dockerignore
@@ -122,6 +130,18 @@ class SessionClient:
 
     async def directory(self, name: str) -> Tree:
         return await self._loaded(name, lambda: self._load_directory(name))
+
+    async def image(self, address: str, name: str, progress: Progress) -> Image:
+        store, _, digest = address.partition("@")
+        if not is_digest(digest):
+            raise InvalidInput(f"the named context {name} has no sha256 digest: {address}")
+        before = {image.id for image in self._images.all()}
+        content = ContentStore(self._session, LAYOUTS + store.partition(":")[0])
+        reference = Reference(LAYOUT.rstrip(":/"), name, digest=digest)
+        image = await self._images.remote.fetch_image(content, reference, Platform.of_host(), progress)
+        if image.id not in before:
+            self.fetched.append(image)
+        return image
 
     async def _load_directory(self, name: str) -> Tree:
         with self._board.task(f"[context {name}] load from client") as vertex:

@@ -32,7 +32,7 @@ from atoll.build.buildkit.upload import Posted
 from atoll.build.cacheimport import CacheImport
 from atoll.build.solver import Built
 from atoll.errors import AtollError, NotFound, NotSupported
-from atoll.images import ImageStore
+from atoll.images import Image, ImageStore
 
 KEPT_S = 10.0  # how long a build that is over may still be asked for its status
 WAIT_S = 5.0  # and for how long before it has begun
@@ -52,6 +52,7 @@ class Job:
         self._returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._built: dict[str, Built] = {}
         self._cache = cache
+        self._fetched: list[Image] = []
         self._imports: list[CacheImport] | None = None
         self._importing = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -67,7 +68,10 @@ class Job:
                     return await self._answer(request, client)
                 inline = request.options.inline_cache or any(one.Type == INLINE for one in self._cache.Exports)
                 options = replace(request.options, inline_cache=inline)
-                built = await self._builder.solve(client, options, self.board, await self._imported())
+                try:
+                    built = await self._builder.solve(client, options, self.board, await self._imported())
+                finally:
+                    self._fetched += client.fetched
         except AtollError as error:
             raise as_rpc_error(error, self.board) from error
         reference = f"{self.ref}/{len(self._built)}"
@@ -112,11 +116,12 @@ class Job:
             raise NotFound(f"no such reference: {result.ref.id}") from None
 
     async def end(self, kept: set[str]) -> None:
-        """Removes the images that this job made, that are not in KEPT, and that nobody has named."""
+        """Removes the images that this job made or fetched, that are not in KEPT, and that nobody has named."""
         await self._stack.aclose()
-        for built in self._built.values():
-            image = self.images.find(built.image.id)
-            if built.is_new and image is not None and image.id not in kept and not image.repo_tags:
+        made = [built.image for built in self._built.values() if built.is_new]
+        for one in [*made, *self._fetched]:
+            image = self.images.find(one.id)
+            if image is not None and image.id not in kept and not image.repo_tags:
                 with contextlib.suppress(AtollError):  # a container uses it
                     await self.images.remove(image.id, prune=False)
 
