@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import posixpath
+import re
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
@@ -32,6 +33,7 @@ from atoll.errors import InvalidInput
 from atoll.images import Layer
 from atoll.images.threads import in_thread
 
+BLANK = re.compile(r"[ \t\v\f\r]+")
 DOCUMENT_MODE = 0o644
 URL_MODE = 0o600  # the reference builder's for what ADD fetches
 
@@ -82,7 +84,7 @@ def _shown(wanted: Copy, mode: str, words: _Words) -> list[str]:
 
 
 def _read(instruction: Instruction, expander: Expander) -> _Words:
-    words = [expander.word(word) for word in instruction.words] if instruction.words is not None else expander.split(instruction.text)
+    words = [_expanded(word, expander) for word in (BLANK.split(instruction.text) if instruction.words is None else instruction.words)]
     if len(words) < 2:
         raise InvalidInput(
             f"{instruction.name} requires at least two arguments, but only one was provided. Destination could not be determined"
@@ -95,6 +97,18 @@ def _read(instruction: Instruction, expander: Expander) -> _Words:
         for one in instruction.heredocs
     ]
     return _Words(tuple(plain), tuple(documents), target)
+
+
+def _expanded(word: str, expander: Expander) -> str:
+    """White space divides the words of the shell form even between quotes, so that these may be without their end."""
+    try:
+        return expander.word(word)
+    except InvalidInput as error:
+        raise InvalidInput(f'failed to process "{_escaped(word)}": {error}: a path with a space in it needs the JSON form') from error
+
+
+def _escaped(word: str) -> str:
+    return word.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _copy(instruction: Instruction, expander: Expander, words: _Words, config: Config) -> Copy:
