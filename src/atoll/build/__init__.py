@@ -1,7 +1,7 @@
 """Dockerfiles to images: text, syntax tree, graph of stages, a solver over content-addressed steps, a cache.
 
 lexer, parser, syntax       text to instructions and stages     words, arguments    expansion, ARG and what every build knows
-plan, solver                which stages, side by side          checks              what a file does that was hardly meant
+plan, solver                which stages, side by side          checks, outline     what a file does that was hardly meant, and can be given
 state, config, history      what a stage has come to            work, cache         the one way a step is done, or found done
 instructions                from one state to the next, with
   running, mounts, mounting, cachemounts (RUN) and copystep, copying, modes, newlayer (COPY, ADD)

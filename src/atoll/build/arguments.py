@@ -52,6 +52,10 @@ class Arguments:
             if value is not None:
                 known[name] = value
 
+    def is_given(self, name: str) -> bool:
+        """Whether the client gives it a value."""
+        return self._given.get(name) is not None
+
     @property
     def proxies(self) -> dict[str, str]:
         """Proxies are a step's surroundings, not the image's content: they are no part of any key or history."""

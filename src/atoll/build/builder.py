@@ -104,6 +104,11 @@ class Builder:
         Plan(file, arguments.globals, options.contexts)
         _check(file, arguments, settings, narrator)
 
+    async def parsed(self, client: Client, options: Options) -> tuple[Dockerfile, Arguments]:
+        """The file alone, with the arguments given to it. Raises DockerfileError."""
+        file, arguments, _ = await _read(client, options)
+        return file, arguments
+
     async def _solve(self, build: Build, plan: Plan, narrator: Narrator) -> Built:
         try:
             with self._images.working():

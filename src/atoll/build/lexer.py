@@ -18,13 +18,17 @@ WITH_HEREDOCS = re.compile(r"(?:ONBUILD\s+)?(?:RUN|COPY|ADD)\s", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Logical:
-    """One instruction's text, on one line, and the lines it began and ended on. `has_gap`: an empty line stood within a continuation."""
+    """One instruction's text, on one line, and the lines it began and ended on. `has_gap`: an empty line stood within a continuation.
+
+    `comments` are those between the instruction before and this one, without their marks.
+    """
 
     text: str
     line: int
     heredocs: tuple[Heredoc, ...] = ()
     has_gap: bool = False
     last_line: int = 0
+    comments: tuple[str, ...] = ()
 
 
 def read_directives(lines: list[str]) -> tuple[dict[str, str], int]:
@@ -42,20 +46,23 @@ def read_directives(lines: list[str]) -> tuple[dict[str, str], int]:
 
 
 def logical_lines(lines: list[str], first: int, escape: str) -> Iterator[Logical]:
-    """LINES from index FIRST on, comments and blanks dropped, continuations joined, here-documents taken out."""
+    """LINES from index FIRST on, blanks dropped, comments set aside, continuations joined, here-documents taken out."""
     continued = re.compile(re.escape(escape) + r"[ \t]*$")
     number = first
+    comments: list[str] = []
     while number < len(lines):
         start = number
         text, number, has_gap = _joined(lines, number, continued)
         if not text:
+            comments += [line[1:].strip() for line in (lines[start].lstrip(),) if line.startswith("#")]
             continue
         heredocs: list[Heredoc] = []
         if WITH_HEREDOCS.match(text):
             for opening, chomp, name, expand in _openings(text):
                 content, number = _heredoc(lines, number, name, start + 1, strip=bool(chomp))
                 heredocs.append(Heredoc(name, content, expand, opening))
-        yield Logical(text, start + 1, tuple(heredocs), has_gap, number)
+        yield Logical(text, start + 1, tuple(heredocs), has_gap, number, tuple(comments))
+        comments.clear()
 
 
 def _joined(lines: list[str], number: int, continued: re.Pattern[str]) -> tuple[str, int, bool]:

@@ -88,7 +88,8 @@ def parse_instruction(logical: Logical, line: int | None = None) -> Instruction:
     words = _json_words(rest) if name in JSON_FORM else None
     if name == "SHELL" and not words:
         raise DockerfileError(line, "SHELL requires the arguments to be in JSON form")
-    return Instruction(name, rest, line, flags, words, logical.heredocs, keyword, logical.has_gap, max(line, logical.last_line))
+    last_line = max(line, logical.last_line)
+    return Instruction(name, rest, line, flags, words, logical.heredocs, keyword, logical.has_gap, last_line, logical.comments)
 
 
 def _check_trigger(text: str, line: int) -> None:

@@ -56,10 +56,11 @@ class Plan:
             stage = queue.pop()
             if stage.index not in wanted:
                 wanted.add(stage.index)
-                queue += self._uses(stage)
+                queue += self.uses(stage)
         return [stage for stage in self._file.stages if stage.index in wanted]
 
-    def _uses(self, stage: Stage) -> Iterator[Stage]:
+    def uses(self, stage: Stage) -> Iterator[Stage]:
+        """The stages STAGE begins with and takes from. Raises DockerfileError."""
         base = self.base_stage(stage)
         if base is not None:
             yield base

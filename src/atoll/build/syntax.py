@@ -40,7 +40,7 @@ class Instruction:
 
     `name` is in capitals, `keyword` as it was written. `flags` are the leading `--name=value` words in order; a flag without a value has
     "". `text` is all after them, continuation lines joined. `words` is the JSON array of the exec form, None where the text is not one.
-    `line` counts from 1, `last_line` is where it ends; `has_gap` tells of an empty line within a continuation.
+    `line` counts from 1, `last_line` is where it ends; `has_gap` tells of an empty line within a continuation. `comments` stand above it.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Instruction:
     keyword: str = ""
     has_gap: bool = False
     last_line: int = 0
+    comments: tuple[str, ...] = ()
 
     def flag(self, name: str) -> str | None:
         return next((value for key, value in self.flags if key == name), None)
@@ -63,6 +64,10 @@ class Instruction:
         """A flag that is true or false; alone it is true."""
         value = self.flag(name)
         return default if value is None else value != "false"
+
+    def description(self, name: str) -> str:
+        """What the comment that begins with NAME says of it, which is an argument or a stage of this instruction; "" without one."""
+        return next((comment.removeprefix(f"{name} ") for comment in self.comments if name and comment.startswith(f"{name} ")), "")
 
     def __str__(self) -> str:
         """As it is shown and hashed: the instruction on one line."""

@@ -351,3 +351,29 @@ def test_compose_builds(buildx, tmp_path):
     told = buildx.docker("compose", "build", cwd=tmp_path, TOKEN="12345")
     assert "compose-app Built" in told.stdout + told.stderr
     assert buildx.run("compose-app", "cat", "/s", "/n", "/count", "/a") == "service\nfile5\nx\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        ('ADD ["a b", "/o p/q r"]', "o p/q r"),
+        ('ENV D="o p"\nCOPY f /$D/', "o p/f"),
+        ('ENV D="a b"\nCOPY $D /o/', "o/a b"),
+        ('COPY f /o"p"/', "op/f"),
+        ('WORKDIR "/o p"\nCOPY f .', "o p/f"),
+        ('ADD "a b" /o/', r'failed to process "\"a": unexpected end of statement while looking for matching double-quote'),
+        ("COPY f '/o p/'", 'failed to process "\'/o": unexpected end of statement while looking for matching single-quote'),
+        ('ADD <<EOF "/o p/q"\nhi\nEOF', r'failed to process "\"/o": unexpected end of statement'),
+        ('COPY <<"a b" /o/\nhi\na b', r'failed to process "<<\"a": unexpected end of statement'),
+        ('COPY ["<<EOF", "/o p"]\nhi\nEOF', "dockerfile parse error on line 3: unknown instruction: hi"),
+        ("COPY a\\ b /o/", "not found"),
+    ],
+)
+def test_paths_with_spaces(buildx, tmp_path, text, outcome):
+    """As BuildKit 0.25: the shell form knows no quoted spaces."""
+    place = context(tmp_path / "c", f"FROM scratch\n{text}\n", {"a b": "AB", "f": "F"})
+    done = buildx("build", "-o", str(tmp_path / "out"), str(place), check=False)
+    if done.returncode:
+        assert outcome in done.stderr
+    else:
+        assert files_below(tmp_path / "out") == {outcome}

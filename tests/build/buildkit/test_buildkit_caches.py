@@ -1,5 +1,6 @@
 """--cache-to and --cache-from: what one builder has done, another with nothing of it need not do again."""
 
+import base64
 import json
 import re
 
@@ -8,7 +9,9 @@ import pytest
 from atoll.build.buildkit import messages
 from atoll.build.buildkit.board import Board
 from atoll.build.buildkit.cacheexport import read_exports
-from atoll.errors import NotSupported
+from atoll.build.cacheconfig import read, read_inline
+from atoll.errors import InvalidInput, NotSupported
+from atoll.images import Descriptor
 from buildx_harness import context
 from registry_harness import AtollRegistry
 
@@ -156,6 +159,38 @@ def test_exports_that_are_not_there_say_so(buildx, place, words, message):
     assert message in done.stderr
     assert "hidden" not in done.stderr
     assert buildx("build", "--cache-to", f"{words},ignore-error=true", place).returncode == 0
+
+
+OURS = {"digest": "sha256:k", "dev.atoll.step.v1": {"instruction": "RUN x", "created": "2026-01-02T03:04:05Z"}}
+BLOB = Descriptor("", "sha256:" + "b" * 64, 3)
+DIFF = "sha256:" + "d" * 64
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"records": 5},
+        {"records": [OURS], "layers": 5},
+        {"records": [OURS], "layers": [5]},
+        {"records": [OURS], "layers": [{"blob": DIFF, "parent": -1}]},
+        {"records": [OURS], "layers": [{"blob": BLOB.digest, "parent": 0}]},
+        {"records": [{**OURS, "layers": [{"layer": 1}]}], "layers": [{"blob": BLOB.digest, "parent": -1}]},
+        {"records": [{**OURS, "layers": 5}]},
+        {"records": [{**OURS, "dev.atoll.step.v1": {"created": "yesterday"}}]},
+        {"records": [{**OURS, "dev.atoll.step.v1": 1}]},
+    ],
+)
+def test_configurations_that_cannot_be_read(value):
+    with pytest.raises((InvalidInput, NotSupported)):
+        read(value, {BLOB.digest: (BLOB, DIFF)})
+    with pytest.raises((InvalidInput, NotSupported)):
+        read({"records": [OURS], "layers": [{"blob": BLOB.digest, "parent": -1}]}, {BLOB.digest: (BLOB, "")})
+
+
+@pytest.mark.parametrize("text", [None, 5, "?", base64.b64encode(b"[").decode(), base64.b64encode(b"{}").decode()])
+def test_inline_caches_that_cannot_be_read(text):
+    with pytest.raises((InvalidInput, NotSupported)):
+        read_inline({"moby.buildkit.cache.v0": text, "rootfs": {"diff_ids": [DIFF]}}, [BLOB])
 
 
 def test_a_registry_that_does_not_answer_costs_time_only(buildx, place):

@@ -109,7 +109,8 @@ async def _config(source: Source, wanted: str, name: str) -> CacheConfig:
 
 def _listed(value: dict[str, Any]) -> list[dict[str, Any]]:
     """What a manifest or an index names: a cache may be either."""
-    rows = [value.get("config"), *(value.get("layers") or ()), *(value.get("manifests") or ())]
+    lists = [value.get(name) for name in ("layers", "manifests")]
+    rows = [value.get("config"), *(one for rows in lists if isinstance(rows, list) for one in rows)]
     return [one for one in rows if isinstance(one, dict)]
 
 

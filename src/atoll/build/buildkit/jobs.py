@@ -18,7 +18,7 @@ import orjson
 
 from atoll.build import executor
 from atoll.build.builder import Builder
-from atoll.build.buildkit import lint, messages
+from atoll.build.buildkit import messages
 from atoll.build.buildkit.board import Board
 from atoll.build.buildkit.cacheexport import INLINE
 from atoll.build.buildkit.caches import open_imports
@@ -28,10 +28,11 @@ from atoll.build.buildkit.frontend import Request, read_request
 from atoll.build.buildkit.grpc import Code, RpcError
 from atoll.build.buildkit.references import definition, with_inputs
 from atoll.build.buildkit.sessions import Session
+from atoll.build.buildkit.subrequests import answer
 from atoll.build.buildkit.upload import Posted
 from atoll.build.cacheimport import CacheImport
 from atoll.build.solver import Built
-from atoll.errors import AtollError, NotFound, NotSupported
+from atoll.errors import AtollError, NotFound
 from atoll.images import Image, ImageStore
 
 KEPT_S = 10.0  # how long a build that is over may still be asked for its status
@@ -51,8 +52,8 @@ class Job:
         self._run = run
         self._returned: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._built: dict[str, Built] = {}
-        self._cache = cache
         self._fetched: list[Image] = []
+        self._cache = cache
         self._imports: list[CacheImport] | None = None
         self._importing = asyncio.Lock()
         self._stack = AsyncExitStack()
@@ -87,10 +88,8 @@ class Job:
         return self._imports
 
     async def _answer(self, request: Request, client: SessionClient) -> Any:
-        if request.subrequest != lint.SUBREQUEST:
-            raise NotSupported(f"the subrequest {request.subrequest} is not supported: {lint.SUBREQUEST} is")
-        await self._builder.check(client, request.options, self.board)
-        return messages.Result(metadata=lint.result(self.board))
+        told = await answer(request.subrequest, self._builder, self.images, client, request.options, self.board)
+        return messages.Result(metadata=told)
 
     def finish(self, request: Any) -> None:
         """The client's frontend has ended: with a result, or an error of its own."""
