@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 from hypothesis import given
@@ -152,6 +153,17 @@ def strategic(document, patch):
 )
 def test_strategic_patch(document, patch, result):
     assert strategic(document, patch) == result
+
+
+def test_a_strategic_patch_of_a_long_list_takes_no_time():
+    def variables(of):
+        return [{"name": f"E{index}", "value": of} for index in range(20_000)]
+
+    backwards = variables("new")[::-1]
+    begin = time.monotonic()
+    done = strategic({"containers": variables("old")}, {"containers": backwards, "$setElementOrder/containers": backwards})
+    assert time.monotonic() - begin < 3
+    assert done["containers"] == backwards
 
 
 @pytest.mark.parametrize(

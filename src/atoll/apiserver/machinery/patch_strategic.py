@@ -7,7 +7,8 @@ others keep their place among them as far as the stored order tells; a new item 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from atoll.apiserver.machinery import statuses
@@ -17,6 +18,7 @@ DIRECTIVE = "$patch"
 RETAIN = "$retainKeys"
 DELETE_PRIMITIVES = "$deleteFromPrimitiveList/"
 ELEMENT_ORDER = "$setElementOrder/"
+_GONE = object()
 
 Path = tuple[str, ...]
 MetaOf = Callable[[Path], ListMeta]
@@ -49,7 +51,8 @@ def _merge_map(stored: dict[str, Any], patch: dict[str, Any], path: Path, meta_o
             field = key.removeprefix(DELETE_PRIMITIVES)
             gone = _as_list(value, key)
             if isinstance(stored.get(field), list):
-                stored[field] = [item for item in stored[field] if item not in gone]
+                doomed = set(map(_comparable, gone))
+                stored[field] = [item for item in stored[field] if _comparable(item) not in doomed]
         elif value is None:
             stored.pop(key, None)
         elif key not in orders and f"{ELEMENT_ORDER}{key}" not in patch:
@@ -89,10 +92,18 @@ def _merge_value(stored: Any, value: Any, path: Path, meta_of: MetaOf, order: li
 def _merge_list(stored: list[Any], patch: list[Any], path: Path, meta: ListMeta, meta_of: MetaOf) -> list[Any]:
     key = meta.merge_key
     if not key:
-        return stored + [item for index, item in enumerate(patch) if item not in stored and item not in patch[:index]]
+        known = set(map(_comparable, stored))
+        fresh: dict[Hashable, Any] = {}
+        for item in patch:
+            fresh.setdefault(_comparable(item), item)
+        return stored + [item for what, item in fresh.items() if what not in known]
     merged = list(stored)
     if any(isinstance(item, dict) and item.get(DIRECTIVE) == "replace" and key not in item for item in patch):
         merged = []
+    places: dict[Hashable, list[int]] = {}
+    for at, old in enumerate(merged):
+        if isinstance(old, dict):
+            places.setdefault(_comparable(old.get(key)), []).append(at)
     for item in patch:
         if not isinstance(item, dict):
             raise statuses.bad_request(f"{'.'.join(path)}: items must be objects, found {item!r}")
@@ -101,14 +112,17 @@ def _merge_list(stored: list[Any], patch: list[Any], path: Path, meta: ListMeta,
             if directive == "replace":
                 continue
             raise statuses.bad_request(f"map: {item!r} does not contain declared merge key: {key}")
-        at = next((i for i, old in enumerate(merged) if isinstance(old, dict) and old.get(key) == item[key]), None)
+        name = _comparable(item[key])
+        found = places.get(name)
         if directive == "delete":
-            merged = [old for old in merged if not (isinstance(old, dict) and old.get(key) == item[key])]
-        elif at is None:
+            for at in places.pop(name, ()):
+                merged[at] = _GONE
+        elif found is None:
+            places[name] = [len(merged)]
             merged.append(_merge_map({}, item, (*path, "*"), meta_of))
         else:
-            merged[at] = _merge_map(dict(merged[at]), item, (*path, "*"), meta_of)
-    return merged
+            merged[found[0]] = _merge_map(dict(merged[found[0]]), item, (*path, "*"), meta_of)
+    return [item for item in merged if item is not _GONE]
 
 
 def _without_directives(items: list[Any], path: Path, meta_of: MetaOf) -> list[Any]:
@@ -118,21 +132,40 @@ def _without_directives(items: list[Any], path: Path, meta_of: MetaOf) -> list[A
 def _ordered(merged: list[Any], stored: list[Any], order: list[Any], key: str) -> list[Any]:
     """Items named by `order` in its order; the others where the stored order puts them relative to those."""
 
-    def identity(item: Any) -> Any:
+    def identity(item: Any) -> Hashable:
         if not key:
-            return item
-        return item.get(key) if isinstance(item, dict) else None
+            return _comparable(item)
+        return _comparable(item.get(key)) if isinstance(item, dict) else None
 
-    wanted = [identity(item) for item in order if identity(item) is not None]
-    place = [identity(item) for item in stored]
-    named = sorted((item for item in merged if identity(item) in wanted), key=lambda item: wanted.index(identity(item)))
+    wanted, place = _first_places(map(identity, order)), _first_places(map(identity, stored))
+    wanted.pop(None, None)
+    named = sorted((item for item in merged if identity(item) in wanted), key=lambda item: wanted[identity(item)])
     others = [item for item in merged if identity(item) not in wanted]
     result: list[Any] = []
-    while named and others:
-        first, second = identity(others[0]), identity(named[0])
-        known = first in place and second in place and place.index(first) < place.index(second)
-        result.append(others.pop(0) if known else named.pop(0))
-    return result + named + others
+    others_taken = named_taken = 0
+    while named_taken < len(named) and others_taken < len(others):
+        first, second = place.get(identity(others[others_taken])), place.get(identity(named[named_taken]))
+        if first is not None and second is not None and first < second:
+            result.append(others[others_taken])
+            others_taken += 1
+        else:
+            result.append(named[named_taken])
+            named_taken += 1
+    return result + named[named_taken:] + others[others_taken:]
+
+
+def _first_places(names: Iterable[Hashable]) -> dict[Hashable, int]:
+    found: dict[Hashable, int] = {}
+    for at, name in enumerate(names):
+        found.setdefault(name, at)
+    return found
+
+
+def _comparable(value: Any) -> Hashable:
+    """The value, or a text that equal objects and lists share: comparing each with each takes minutes where a list is long."""
+    if isinstance(value, dict | list):
+        return "json", json.dumps(value, sort_keys=True)
+    return value  # type: ignore[no-any-return]
 
 
 def _as_list(value: Any, key: str) -> list[Any]:
