@@ -143,7 +143,8 @@ def test_the_keeper_is_asked_until_it_answers(instance, monkeypatch):
             return await ask()
 
         monkeypatch.setattr(engine.runtime, "list", unsteady)
-        assert list(await recovery._reconnected(engine.services)) == [container]
+        losses, states = await recovery._reconnected(engine.services)
+        assert (losses, list(states)) == (engine.runtime.losses, [container])
         assert not failures
 
     run(instance, story)
