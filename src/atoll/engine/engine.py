@@ -13,6 +13,7 @@ from atoll.config import Instance
 from atoll.engine.building import BuildExecutor
 from atoll.engine.containers.changes import Changes
 from atoll.engine.containers.containers import Containers
+from atoll.engine.containers.foresight import Foresight
 from atoll.engine.containers.layers import make_init_layer
 from atoll.engine.containers.lifecycle import NotModified
 from atoll.engine.containers.networking import Networker
@@ -67,6 +68,7 @@ class Engine:
             networks=self.networks,
             volumes=self.volumes,
             networker=Networker(self.networks, instance.run / "netns" / "engine", registry.get),
+            foresight=Foresight(self.runtime),
         )
         self.registry = registry
         self.containers = Containers(self.services)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoll.config import Instance
+from atoll.engine.containers.foresight import Foresight
 from atoll.engine.containers.networking import Networker
 from atoll.engine.containers.record import Container
 from atoll.engine.containers.registry import Registry
@@ -30,6 +31,7 @@ class Services:
     networks: Networks
     volumes: Volumes
     networker: Networker
+    foresight: Foresight
 
     @property
     def init_layer(self) -> Path:

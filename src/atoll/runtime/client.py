@@ -124,7 +124,7 @@ class Runtime:
             await asyncio.wait_for(self._gone.wait(), STOP_TIMEOUT_S)
 
     def expect(self, container: str, namespaces: Iterable[str]) -> None:
-        """A hint that `start` comes within a second, for a container whose own `namespaces` (OCI types) are these: it is then quicker."""
+        """A hint that `start` comes within EXPECTED_S, for a container whose own `namespaces` (OCI types) are these: it is then quicker."""
         if self._socket is None or self._hello.get("version", 0) < protocol.EXPECTING:
             return
         with contextlib.suppress(OSError):  # full, or gone: the start is told

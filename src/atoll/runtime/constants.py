@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+EXPECTED_S = 1.0  # how long the start of a container may be expected
 SECCOMP_DIGEST = "dev.atoll.seccomp.digest"  # annotation: SHA-256 of linux.seccomp, so that nobody need compute it at each start
 EXIT_FILE = "exit.json"  # in the bundle: an ExitStatus, for whoever comes after the keeper
 INIT = "dev.atoll.init"  # annotation "true": a reaper as process 1, the program its child

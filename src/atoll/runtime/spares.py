@@ -1,10 +1,10 @@
 """Children cloned ahead of their start, while the engine still writes down the container and its client is on its way to start it.
 
 Cloning the keeper and touching the first pages is a quarter of a container's start, and needs no more than the container's id and its
-namespaces. The engine tells both as soon as it is asked for the container (`expect`). The spare is the container's init, only early: in
-the same namespaces and the same cgroup, waiting for the rest of the plan. Only the mounts it takes when it wakes, since those of the
-container's volumes and networks are made meanwhile. It ends when its socket closes: because its start did not come in time, because it
-does not suit the start that came, or because the keeper is gone.
+namespaces. The engine tells both as soon as it is asked for the container (`expect`), or before that where one start follows another. The
+spare is the container's init, only early: in the same namespaces and the same cgroup, waiting for the rest of the plan. Only the mounts it
+takes when it wakes, since those of the container's volumes and networks are made meanwhile. It ends when its socket closes: because its
+start did not come in time, because it does not suit the start that came, or because the keeper is gone.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from atoll.kernel import processes
 from atoll.kernel.cgroups import Cgroup
 from atoll.runtime import init, protocol
 from atoll.runtime.bundle import read_spec
+from atoll.runtime.constants import EXPECTED_S
 from atoll.runtime.groups import Groups
 from atoll.runtime.loop import Loop
 
-WAIT_S = 1.0  # for its start to come
 SPARES_MAX = 16
 
 
@@ -77,7 +77,7 @@ class Spares:
             if unified is not None:
                 os.close(unified)
         spare = self._waiting[container] = Spare(cgroup, namespaces, ours, pid)
-        self._loop.later(WAIT_S, lambda: self._expire(container, spare))
+        self._loop.later(EXPECTED_S, lambda: self._expire(container, spare))
 
     def take(self, container: str) -> Spare | None:
         """It is the caller's from now on: to be used, or to be ended."""

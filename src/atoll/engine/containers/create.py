@@ -22,7 +22,6 @@ from atoll.engine.containers.config import NETWORKING, container_config, host_co
 from atoll.engine.containers.record import Container, Record, Status
 from atoll.engine.containers.rootfs import ImageRoot
 from atoll.engine.containers.signals import parse_signal
-from atoll.engine.names import new_id
 from atoll.engine.services import Services
 from atoll.errors import InvalidInput, NotFound
 from atoll.images import Image, Platform
@@ -53,8 +52,7 @@ class Creator:
         image_name = config["Image"]
         adopt(config, image)
         self._check(config, host, given, trusted=trusted)
-        container_id = new_id()
-        self._services.runtime.expect(container_id, own_namespaces(host))
+        container_id = services.foresight.take(own_namespaces(host))
         config["Hostname"] = config["Hostname"] or self._hostname(host, container_id)
         record = Record(
             id=container_id,

@@ -98,7 +98,8 @@ class Lifecycle:
     async def _start(self, container: Container, attach: Attach | None) -> None:
         services, record = self._services, container.record
         self._check_ipc(record)
-        services.runtime.expect(container.id, bundle.own_namespaces(record.host))
+        kinds = bundle.own_namespaces(record.host)
+        services.runtime.expect(container.id, kinds)
         sources = mounting.mount_volumes(services, container)
         clear_volatile(container)
         netns, endpoints = await services.networker.connect(container)
@@ -119,6 +120,7 @@ class Lifecycle:
             log_max_size, log_max_files = rotation(record.host["LogConfig"])
             if container.is_unsaved:
                 await self.let_go(container)  # of the run before
+            asyncio.get_running_loop().call_soon(services.foresight.look, kinds)  # when this start is on its way
             pid = await services.runtime.start(
                 container.id,
                 container.paths.root,
