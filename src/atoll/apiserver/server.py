@@ -29,6 +29,7 @@ from atoll.apiserver.config import ApiServerConfig
 from atoll.apiserver.core import Core
 from atoll.apiserver.customresources.registrar import CustomResources
 from atoll.apiserver.eventexpiry import expire_events
+from atoll.apiserver.exchange import BODY_MAX
 from atoll.apiserver.fairness.gate import Fairness
 from atoll.apiserver.fairness.status import tell_dangling
 from atoll.apiserver.machinery.caches import Caches
@@ -36,7 +37,7 @@ from atoll.apiserver.machinery.discovery import Discovery
 from atoll.apiserver.machinery.kind import KindRegistry
 from atoll.apiserver.machinery.openapi import OpenApi
 from atoll.apiserver.metrics import Metrics
-from atoll.apiserver.pipeline import BODY_MAX, Pipeline
+from atoll.apiserver.pipeline import Pipeline
 from atoll.apiserver.reclaim import GRACE_S, keep_reclaiming, reclaim
 from atoll.apiserver.site import Site
 from atoll.apiserver.streams.proxy import Streams

@@ -18,68 +18,99 @@ from atoll.units import parse_quantity
 _QUANTITY, _URL, _IP, _CIDR = "quantity", "url", "ip", "cidr"
 
 
-def declarations(cel: Any) -> tuple[Any, ...]:
-    types = cel.Type
-    any_, text, truth, number, real = types.DYN, types.STRING, types.BOOL, types.INT, types.DOUBLE
-    opaque = types.MAP  # at run time an overload is found by the value's own type: DYN would match none
-    items = types.List(any_)
+class _Library:
+    """Declares overloads by the shorthand of their types."""
 
-    def function(name: str, *overloads: tuple[Any, list[Any], Any], member: bool = True) -> Any:
+    def __init__(self, cel: Any) -> None:
+        types = cel.Type
+        self.cel = cel
+        self.any, self.text, self.truth, self.number, self.real = types.DYN, types.STRING, types.BOOL, types.INT, types.DOUBLE
+        self.opaque = types.MAP  # at run time an overload is found by the value's own type: DYN would match none
+        self.items, self.texts = types.List(types.DYN), types.List(types.STRING)
+
+    def declare(self, name: str, *overloads: tuple[Any, list[Any], Any], member: bool = True) -> Any:
         made = [
-            cel.Overload(f"kubernetes_{name}_{index}", returns, takes, member, implementation)
+            self.cel.Overload(f"kubernetes_{name}_{index}", returns, takes, member, implementation)
             for index, (returns, takes, implementation) in enumerate(overloads)
         ]
-        return cel.FunctionDecl(name, made)
+        return self.cel.FunctionDecl(name, made)
 
+
+def declarations(cel: Any) -> tuple[Any, ...]:
+    library = _Library(cel)
+    return (*_lists_and_texts(library), *_urls(library), *_quantities(library), *_addresses(library))
+
+
+def _lists_and_texts(library: _Library) -> tuple[Any, ...]:
+    any_, text, truth, number, declare = library.any, library.text, library.truth, library.number, library.declare
+    items, texts = library.items, library.texts
     return (
-        function("isSorted", (truth, [items], lambda values: all(a <= b for a, b in pairwise(values)))),
-        function("sum", (any_, [items], sum)),
-        function("min", (any_, [items], min)),
-        function("max", (any_, [items], max)),
-        function("find", (text, [text, text], _find)),
-        function("findAll", (types.List(text), [text, text], _find_all), (types.List(text), [text, text, number], _find_all)),
-        function("isURL", (truth, [text], lambda value: _is(_url, value)), member=False),
-        function("url", (opaque, [text], _url), member=False),
-        function("getScheme", (text, [opaque], lambda url: urlsplit(url[_URL]).scheme)),
-        function("getHost", (text, [opaque], lambda url: urlsplit(url[_URL]).netloc.rpartition("@")[2])),
-        function("getHostname", (text, [opaque], lambda url: urlsplit(url[_URL]).hostname or "")),
-        function("getPort", (text, [opaque], lambda url: str(urlsplit(url[_URL]).port or ""))),
-        function("getEscapedPath", (text, [opaque], lambda url: urlsplit(url[_URL]).path)),
-        function("getQuery", (opaque, [opaque], lambda url: parse_qs(urlsplit(url[_URL]).query))),
-        function("isQuantity", (truth, [text], lambda value: _is(_quantity, value)), member=False),
-        function("quantity", (opaque, [text], _quantity), member=False),
-        function("isInteger", (truth, [opaque], lambda q: _exact(q) == _exact(q).to_integral_value())),
-        function("asInteger", (number, [opaque], lambda q: int(_exact(q)))),
-        function("asApproximateFloat", (real, [opaque], lambda q: float(_exact(q)))),
-        function("sign", (number, [opaque], lambda q: (_exact(q) > 0) - (_exact(q) < 0))),
-        function("isGreaterThan", (truth, [opaque, opaque], lambda a, b: _exact(a) > _exact(b))),
-        function("isLessThan", (truth, [opaque, opaque], lambda a, b: _exact(a) < _exact(b))),
-        function("compareTo", (number, [opaque, opaque], lambda a, b: (_exact(a) > _exact(b)) - (_exact(a) < _exact(b)))),
-        function("add", *(((opaque, [opaque, other], lambda a, b: _plus(a, b, 1))) for other in (opaque, number))),
-        function("sub", *(((opaque, [opaque, other], lambda a, b: _plus(a, b, -1))) for other in (opaque, number))),
-        function("isIP", (truth, [text], lambda value: _is(_ip, value)), member=False),
-        function("isCIDR", (truth, [text], lambda value: _is(_cidr, value)), member=False),
-        cel.FunctionDecl(
+        declare("isSorted", (truth, [items], lambda values: all(a <= b for a, b in pairwise(values)))),
+        declare("sum", (any_, [items], sum)),
+        declare("min", (any_, [items], min)),
+        declare("max", (any_, [items], max)),
+        declare("find", (text, [text, text], _find)),
+        declare("findAll", (texts, [text, text], _find_all), (texts, [text, text, number], _find_all)),
+    )
+
+
+def _urls(library: _Library) -> tuple[Any, ...]:
+    text, truth, opaque, declare = library.text, library.truth, library.opaque, library.declare
+    return (
+        declare("isURL", (truth, [text], lambda value: _is(_url, value)), member=False),
+        declare("url", (opaque, [text], _url), member=False),
+        declare("getScheme", (text, [opaque], lambda url: urlsplit(url[_URL]).scheme)),
+        declare("getHost", (text, [opaque], lambda url: urlsplit(url[_URL]).netloc.rpartition("@")[2])),
+        declare("getHostname", (text, [opaque], lambda url: urlsplit(url[_URL]).hostname or "")),
+        declare("getPort", (text, [opaque], lambda url: str(urlsplit(url[_URL]).port or ""))),
+        declare("getEscapedPath", (text, [opaque], lambda url: urlsplit(url[_URL]).path)),
+        declare("getQuery", (opaque, [opaque], lambda url: parse_qs(urlsplit(url[_URL]).query))),
+    )
+
+
+def _quantities(library: _Library) -> tuple[Any, ...]:
+    text, truth, number, real, opaque, declare = library.text, library.truth, library.number, library.real, library.opaque, library.declare
+    return (
+        declare("isQuantity", (truth, [text], lambda value: _is(_quantity, value)), member=False),
+        declare("quantity", (opaque, [text], _quantity), member=False),
+        declare("isInteger", (truth, [opaque], lambda q: _exact(q) == _exact(q).to_integral_value())),
+        declare("asInteger", (number, [opaque], lambda q: int(_exact(q)))),
+        declare("asApproximateFloat", (real, [opaque], lambda q: float(_exact(q)))),
+        declare("sign", (number, [opaque], lambda q: (_exact(q) > 0) - (_exact(q) < 0))),
+        declare("isGreaterThan", (truth, [opaque, opaque], lambda a, b: _exact(a) > _exact(b))),
+        declare("isLessThan", (truth, [opaque, opaque], lambda a, b: _exact(a) < _exact(b))),
+        declare("compareTo", (number, [opaque, opaque], lambda a, b: (_exact(a) > _exact(b)) - (_exact(a) < _exact(b)))),
+        declare("add", *(((opaque, [opaque, other], lambda a, b: _plus(a, b, 1))) for other in (opaque, number))),
+        declare("sub", *(((opaque, [opaque, other], lambda a, b: _plus(a, b, -1))) for other in (opaque, number))),
+    )
+
+
+def _addresses(library: _Library) -> tuple[Any, ...]:
+    text, truth, number, opaque, declare = library.text, library.truth, library.number, library.opaque, library.declare
+    return (
+        declare("isIP", (truth, [text], lambda value: _is(_ip, value)), member=False),
+        declare("isCIDR", (truth, [text], lambda value: _is(_cidr, value)), member=False),
+        library.cel.FunctionDecl(
             "ip",
             [
-                cel.Overload("kubernetes_ip_text", opaque, [text], False, _ip),
-                cel.Overload("kubernetes_ip_cidr", opaque, [opaque], True, lambda cidr: {_IP: str(_network(cidr).network_address)}),
+                library.cel.Overload("kubernetes_ip_text", opaque, [text], False, _ip),
+                library.cel.Overload("kubernetes_ip_cidr", opaque, [opaque], True, lambda cidr: {_IP: str(_network(cidr).network_address)}),
             ],
         ),
-        function("cidr", (opaque, [text], _cidr), member=False),
-        function("family", (number, [opaque], lambda value: _address(value).version)),
-        function("isLoopback", (truth, [opaque], lambda value: _address(value).is_loopback)),
-        function("isUnspecified", (truth, [opaque], lambda value: _address(value).is_unspecified)),
-        function("isGlobalUnicast", (truth, [opaque], lambda value: not (_address(value).is_multicast or _address(value).is_loopback))),
-        function(
+        declare("cidr", (opaque, [text], _cidr), member=False),
+        declare("family", (number, [opaque], lambda value: _address(value).version)),
+        declare("isLoopback", (truth, [opaque], lambda value: _address(value).is_loopback)),
+        declare("isUnspecified", (truth, [opaque], lambda value: _address(value).is_unspecified)),
+        declare("isGlobalUnicast", (truth, [opaque], lambda value: not (_address(value).is_multicast or _address(value).is_loopback))),
+        declare(
             "containsIP", *((truth, [opaque, other], lambda cidr, value: _address(value) in _network(cidr)) for other in (opaque, text))
         ),
-        function(
+        declare(
             "containsCIDR",
             *((truth, [opaque, other], lambda outer, inner: _network(inner).subnet_of(_network(outer))) for other in (opaque, text)),
         ),
-        function("prefixLength", (number, [opaque], lambda cidr: _network(cidr).prefixlen)),
-        function("masked", (opaque, [opaque], lambda cidr: {_CIDR: str(_network(cidr))})),
+        declare("prefixLength", (number, [opaque], lambda cidr: _network(cidr).prefixlen)),
+        declare("masked", (opaque, [opaque], lambda cidr: {_CIDR: str(_network(cidr))})),
     )
 
 
