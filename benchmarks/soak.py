@@ -31,10 +31,11 @@ from pathlib import Path
 from typing import Any
 
 from atoll.config import Instance
+from atoll.runtime.constants import EXPECTED_S
 
 IMAGE = "soak:latest"
 PATIENCE_S = 120.0  # for an engine that is killed again and again, on a busy machine, to get something done
-SETTLE_S = 3.0  # for the kernel to take away what it takes away in its own time
+SETTLE_S = EXPECTED_S + 2.0  # for children that wait for a start to give up, and the kernel to take away what it takes away
 GROWTH_MAX = 0.15  # of memory, after the first quarter of the cycles
 LINES = 300
 
